@@ -1,0 +1,142 @@
+"""From what a user types (files, folders, patterns, lists) to the paths of audio files."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aasist_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# fmt: off
+AUDIO_SUFFIXES: Final = frozenset({
+    ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac",
+    ".m4a", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".oga", ".ogg", ".opus",
+    ".rf64", ".snd", ".sph", ".tta", ".w64", ".wav", ".wave", ".webm", ".wma", ".wv",
+})
+# fmt: on
+LIST_SUFFIXES: Final = frozenset({".txt", ".lst"})
+
+
+def find_audio(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Yield the files that the inputs stand for, in the order of the inputs.
+
+    - A file is yielded whatever its suffix.
+    - A folder gives the files below it that have one of `AUDIO_SUFFIXES` (in any case), sorted by
+      name, links followed, each real folder once, names that begin with a dot left out.
+    - A pattern with `*`, `?` or `[` that is no existing path is expanded as a shell would, sorted,
+      `**` for any depth; what it matches is treated as if it had been typed.
+    - A list (`@FILE`, or a file named `*.txt` or `*.lst`) holds one path per line; empty lines and
+      lines beginning with `#` are skipped. A relative path starts at the current directory or, if
+      nothing is there, at the folder of the list. Listed files need not exist: each is yielded, so
+      that it becomes a row with its error.
+    - `-` is a list on standard input.
+
+    A path that comes up twice is yielded once, at its first place; links with other names count as
+    other paths.
+
+    Args:
+        inputs: What the user typed.
+
+    Returns:
+        A lazy iterator. Inputs that name nothing are reported at once, before it yields.
+
+    Raises:
+        UsageError: An input matches nothing or there is none; or, while iterating, a folder or
+            list turns out to hold no audio, or a list is no text.
+    """
+    typed = [os.fspath(one) for one in inputs]
+    if not typed:
+        raise UsageError("No audio files were given.", fix="name files, folders, or - for a list")
+    expanded = [path for one in typed for path in _expand(one)]
+    return _without_repeats(expanded)
+
+
+def _expand(one: str) -> list[str]:
+    if one == "-" or (one and Path(one).exists()):
+        return [one]
+    if one.startswith("@"):
+        if Path(one[1:]).is_file():
+            return [one]
+        raise UsageError(f"There is no list file {one[1:]!r}.")
+    if glob.has_magic(one):
+        matches = sorted(glob.glob(one, recursive=True))  # noqa: PTH207  # Path.glob refuses absolute ones
+        if matches:
+            return matches
+        raise UsageError(f"The pattern {one!r} matches nothing.")
+    raise UsageError(f"There is no file or folder {one!r}.")
+
+
+def _without_repeats(inputs: list[str]) -> Iterator[Path]:
+    seen: set[str] = set()
+    for one in inputs:
+        for path in _paths_of(one):
+            key = os.path.abspath(path)  # noqa: PTH100  # 600,000 times: no Path object for each
+            if key not in seen:
+                seen.add(key)
+                yield path
+
+
+def _paths_of(one: str) -> Iterator[Path]:
+    path = Path(one)
+    if one == "-":
+        yield from _listed("standard input", sys.stdin.buffer, Path())
+    elif path.is_dir():
+        yield from _below(path)
+    elif one.startswith("@") and not path.exists():
+        yield from _from_list(Path(one[1:]))
+    elif path.suffix.lower() in LIST_SUFFIXES:
+        yield from _from_list(path)
+    else:
+        yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Files by suffix, depth first, sorted; a folder reached twice through links is read once."""
+    visited: set[tuple[int, int]] = set()
+    found = False
+    for root, folders, files in os.walk(folder, followlinks=True):
+        status = Path(root).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
+                found = True
+                yield Path(root, name)
+    if not found:
+        raise UsageError(
+            f"The folder {str(folder)!r} holds no audio file.",
+            fix="files with other suffixes can be given by a pattern, e.g. 'folder/*.dat'",
+        )
+
+
+def _from_list(path: Path) -> Iterator[Path]:
+    try:
+        with path.open("rb") as lines:
+            yield from _listed(str(path), lines, path.parent)
+    except OSError as error:
+        raise UsageError(f"The list {str(path)!r} cannot be read ({error.strerror}).") from error
+
+
+def _listed(name: str, lines: Iterable[bytes], folder: Path) -> Iterator[Path]:
+    found = False
+    for number, raw in enumerate(lines, start=1):
+        if b"\0" in raw:
+            raise UsageError(f"The list {name!r} is no text file (line {number}).")
+        line = os.fsdecode(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).rstrip("\r\n")
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = True
+        path = Path(line)
+        beside = folder / path
+        yield beside if not path.exists() and beside.exists() else path
+    if not found:
+        raise UsageError(f"The list {name!r} names no file.")

@@ -1,0 +1,61 @@
+"""The command line: each verb is one file here, and does parse -> one call -> render."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aasist_deploy.cli.common import configure_logging, print_error
+from aasist_deploy.cli.metrics import metrics
+from aasist_deploy.cli.pull import pull
+from aasist_deploy.errors import AasistDeployError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Deploy AASIST speech anti-spoofing models: export once, score the same everywhere.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from aasist_deploy import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Show the log; twice for debugging.")
+    ] = 0,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, for a bug report.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001  # handled by its callback
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    configure_logging(verbose)
+    _state["debug"] = debug
+
+
+_state = {"debug": False}
+
+for verb in (pull, metrics):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one message and an exit code."""
+    try:
+        app()
+    except AasistDeployError as error:
+        if _state["debug"]:
+            raise
+        print_error(error)
+        sys.exit(error.exit_code)

@@ -1,0 +1,75 @@
+"""What all verbs share: error rendering, console streams, options with one meaning everywhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from aasist_deploy.errors import AasistDeployError
+
+T = TypeVar("T")
+
+# Results go to stdout, everything a person watches goes to stderr.
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
+]
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout; NaN never appears in it."""
+    sys.stdout.write(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def print_error(error: AasistDeployError) -> None:
+    """Print the message and, below it, the fix, without interpreting markup in file names."""
+    stderr.print(f"error: {error}", style="red", markup=False)
+    if error.fix:
+        stderr.print(f"Fix: {error.fix}", markup=False)
+
+
+def configure_logging(verbosity: int) -> None:
+    """Send the library's log to stderr: warnings by default, -v informs, -vv debugs."""
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[Progress]:
+    """A progress bar on stderr that disappears when stderr is no terminal."""
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+        progress.add_task(description, total=total)
+        yield progress
+
+
+def tracked(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    """Yield `items` while a progress bar advances by one for each."""
+    with progress_bar(description, total) as progress:
+        (task,) = progress.task_ids
+        for item in items:
+            yield item
+            progress.advance(task)

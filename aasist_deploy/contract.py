@@ -1,0 +1,151 @@
+"""ModelContract: what a model file says of itself, so that nothing is guessed from its name.
+
+In an ONNX file each field is one entry of `metadata_props` (text as it is, everything else as
+JSON), readable in any ONNX viewer and from C++ without a parser for a format of our own. The
+version of the layout is `schema`; docs/contract.md describes it for other implementations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from aasist_deploy.errors import ModelFileError
+from aasist_deploy.onnx_file import OnnxFile, read_onnx_file
+
+SCHEMA: Final = "aasist-deploy/contract/1"
+BONA_FIDE: Final = 1  # output index of the bona fide class in every architecture (spec of the paper's code)
+LOGIT_SCORE: Final = "logit of bona fide"
+LOG_PROBABILITY_SCORE: Final = "log-probability of bona fide"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelContract:
+    """Everything an engine must know to feed a model and to read its outputs.
+
+    Attributes:
+        schema: Version of this layout; a reader refuses one that it does not know.
+        architecture: Name of the network, e.g. "AASIST".
+        config: The network's configuration, as in the published `.conf` files.
+        sample_rate_hz: Of the input waves.
+        n_samples: Length of a wave, or None when the model takes any length >= `min_samples`.
+        min_samples: Shortest wave of a variable-length model; equals `n_samples` otherwise.
+        max_samples: Longest wave of a variable-length model, or None when nothing limits it.
+        padding: How a short clip becomes long enough; "tile" repeats it, never zeros.
+        input_name: Name of the (batch, samples) float32 input.
+        outputs: Output name -> what it holds.
+        class_order: Meaning of the columns of `logits`.
+        score: What a score is; higher always means more likely bona fide.
+        precision: Arithmetic of the graph: "fp32".
+        fp32_nodes: Nodes kept in fp32 in a graph of lower precision.
+        topk: {"method": "topk" | "rank", "ratios": {pool: kept part}, "values": {pool: name of the
+            value that holds the order}}; the order is the kept indices (topk) or the rank of every
+            node (rank).
+        batch: [smallest, largest] batch; largest is None when any batch works.
+        checkpoint_sha256: Hash of the file the weights came from.
+        graph_sha256: Hash of the graph's bytes; a file that was altered is refused.
+        calibration: {"scale", "offset"} of score -> log-likelihood ratio, or None.
+        thresholds: Named decision thresholds on the score.
+        tools: Name -> version of what made the file.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    sample_rate_hz: int
+    n_samples: int | None
+    min_samples: int
+    outputs: dict[str, str]
+    checkpoint_sha256: str
+    max_samples: int | None = None
+    graph_sha256: str = ""
+    schema: str = SCHEMA
+    padding: str = "tile"
+    input_name: str = "wave"
+    class_order: tuple[str, ...] = ("spoof", "bonafide")
+    score: str = LOGIT_SCORE
+    precision: str = "fp32"
+    fp32_nodes: tuple[str, ...] = ()
+    topk: dict[str, Any] = field(default_factory=dict)
+    batch: tuple[int, int | None] = (1, None)
+    calibration: dict[str, float] | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse values that no reader could act on."""
+        if self.schema != SCHEMA:
+            raise ModelFileError(
+                f"The model's contract is '{self.schema}'; this version reads '{SCHEMA}'.",
+                fix="use the version of aasist-deploy that wrote the file, or export it again",
+            )
+        for name, value in (
+            ("sample_rate_hz", self.sample_rate_hz),
+            ("min_samples", self.min_samples),
+            ("n_samples", self.n_samples or 1),
+            ("smallest batch", self.batch[0]),
+            ("largest batch", self.batch[1] or 1),
+        ):
+            if not isinstance(value, int) or value < 1:
+                raise ModelFileError(f"The contract's {name} is {value!r}; it must be a whole number >= 1.")
+        if self.padding != "tile":
+            raise ModelFileError(f"The contract's padding is '{self.padding}'; only 'tile' is known.")
+        if not {"score", "logits"} & set(self.outputs):
+            raise ModelFileError(f"The model gives no score: its outputs are {sorted(self.outputs)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract as plain JSON types."""
+        return asdict(self)
+
+    def to_metadata(self) -> dict[str, str]:
+        """The contract as `metadata_props`: text as it is, everything else as JSON."""
+        return {
+            name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            for name, value in self.to_dict().items()
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> ModelContract:
+        """Read the contract back; `path` is used in messages only.
+
+        Raises:
+            ModelFileError: there is no contract, it is of another version, or it is incomplete.
+        """
+        if "schema" not in metadata:
+            raise ModelFileError(
+                f"{path} carries no contract: it does not say what it takes and what it gives.",
+                fix="export the checkpoint with: aasist-deploy export CHECKPOINT -o model.onnx",
+            )
+        known = {f.name: f for f in fields(cls)}
+        values: dict[str, Any] = {}
+        try:
+            for name in known.keys() & metadata.keys():
+                text = metadata[name]
+                values[name] = text if known[name].type == "str" else json.loads(text)
+            for name in ("class_order", "fp32_nodes", "batch"):
+                if name in values:
+                    values[name] = tuple(values[name])
+            return cls(**values)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ModelFileError(
+                f"The contract in {path} cannot be read: {error}.", fix="export the model again"
+            ) from error
+
+
+def read_contract(path: Path | str) -> tuple[ModelContract, OnnxFile]:
+    """Read an ONNX file with its contract and check that the graph is the one it was written for.
+
+    Raises:
+        ModelFileError: not an ONNX model, damaged, without a contract, or altered after export.
+    """
+    file = read_onnx_file(path)
+    contract = ModelContract.from_metadata(file.metadata, file.path)
+    if contract.graph_sha256 != file.graph_sha256:
+        raise ModelFileError(
+            f"{file.path} was altered after export: its graph hashes to {file.graph_sha256[:12]}, "
+            f"its contract says {contract.graph_sha256[:12] or 'nothing'}.",
+            fix="export the checkpoint again; a graph edited on purpose needs a new contract",
+        )
+    return contract, file

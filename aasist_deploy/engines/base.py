@@ -1,0 +1,188 @@
+"""The Protocol of all engines, and the checks they share.
+
+`BaseEngine` checks and splits; a backend writes only `_run` (waves that fit, outputs by name) and
+`_close`.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Final, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aasist_deploy.contract import BONA_FIDE, ModelContract
+from aasist_deploy.errors import ShapeError
+
+Waves = NDArray[np.float32]
+
+# One window's largest activation is 63 MB (block 0, 32 x 23 x 21,490 float32): a larger batch gains
+# nothing on a CPU and would need gigabytes.
+DEFAULT_MAX_BATCH: Final = 16
+
+
+class Engine(Protocol):
+    """A loaded model that scores waves.
+
+    Attributes:
+        contract: What the model takes and gives.
+        backend: The backend's name, e.g. "onnx".
+        device: What it really runs on, e.g. "CPUExecutionProvider, 2 threads".
+    """
+
+    contract: ModelContract
+    backend: str
+    device: str
+
+    def score(self, waves: Waves) -> NDArray[np.float32]:
+        """(B, N) float32 waves -> (B,) float32 scores; higher means more likely bona fide."""
+        ...
+
+    def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
+        """(B, N) float32 waves -> every output of the model by name, first axis B."""
+        ...
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class ObservesPooling(Protocol):
+    """An engine that can say which graph nodes each pooling kept."""
+
+    def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
+        """Pool name -> (B, k) indices of the kept nodes, best first."""
+        ...
+
+
+class BaseEngine(ABC):
+    """What engines share: input checks, splitting of large batches, the life cycle.
+
+    Args:
+        contract: What the model takes and gives.
+        device: What it runs on, for a person.
+        max_batch: Larger batches are run in pieces of this size.
+    """
+
+    backend: str
+
+    def __init__(self, contract: ModelContract, device: str, max_batch: int | None) -> None:
+        self.contract = contract
+        self.device = device
+        limits = [n for n in (max_batch or DEFAULT_MAX_BATCH, contract.batch[1]) if n is not None]
+        self.max_batch = max(1, min(limits))
+        self._open = True
+
+    def score(self, waves: Waves) -> NDArray[np.float32]:
+        """Score a batch of waves.
+
+        Args:
+            waves: (B, N) float32 samples at the contract's rate in [-1, 1]; N is the contract's
+                `n_samples`, or at least `min_samples` when that is None.
+
+        Returns:
+            (B,) float32 in the contract's `score` definition; higher means more likely bona fide.
+            A fresh array: the engine keeps no reference to it.
+
+        Raises:
+            ShapeError: the waves do not fit the contract, or hold NaN or infinity.
+        """
+        outputs = self.run(waves)
+        return outputs["score"] if "score" in outputs else outputs["logits"][:, BONA_FIDE].copy()
+
+    def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
+        """All outputs of the model by name, for the same input as `score`."""
+        if not self._open:
+            raise ShapeError("The engine is closed.", fix="open it again with open_engine")
+        waves = check_waves(waves, self.contract)
+        starts = range(0, len(waves), self.max_batch)
+        pieces = [self._run(waves[start : start + self.max_batch]) for start in starts]
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
+        """Outputs of a checked batch of at most `max_batch` waves, as fresh arrays."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of the runtime's objects."""
+
+
+def check_waves(waves: Waves, contract: ModelContract) -> Waves:
+    """Refuse waves that do not fit the contract; returns them C-contiguous.
+
+    Raises:
+        ShapeError: wrong type, number of axes, length, an empty batch, NaN or infinity.
+    """
+    if not isinstance(waves, np.ndarray) or waves.dtype != np.float32:
+        given = waves.dtype if isinstance(waves, np.ndarray) else type(waves).__name__
+        raise ShapeError(
+            f"Waves must be a float32 array; these are {given}.",
+            fix="convert with numpy.asarray(waves, dtype=numpy.float32); samples are in [-1, 1]",
+        )
+    wanted = contract.n_samples or f"{contract.min_samples} or more"
+    if waves.ndim != 2:
+        raise ShapeError(
+            f"Waves must have the shape (batch, {wanted}); these have {waves.shape}.",
+            fix="a single wave is waves[None, :]",
+        )
+    n_waves, n_samples = waves.shape
+    fits = (
+        n_samples >= contract.min_samples
+        if contract.n_samples is None
+        else n_samples == contract.n_samples
+    )
+    if contract.max_samples is not None and n_samples > contract.max_samples:
+        wanted, fits = f"{contract.min_samples} to {contract.max_samples}", False
+    if not fits:
+        raise ShapeError(
+            f"The model takes waves of {wanted} samples; these have {n_samples}.",
+            fix="cut or tile them: aasist_deploy.audio.fit_length(wave, n_samples)",
+        )
+    if n_waves < contract.batch[0]:
+        raise ShapeError(
+            f"The model takes batches of {contract.batch[0]} or more; this has {n_waves}."
+        )
+    if not np.isfinite(waves).all():
+        bad = int(np.count_nonzero(~np.isfinite(waves)))
+        raise ShapeError(f"Waves hold {bad} samples that are NaN or infinite.")
+    return np.ascontiguousarray(waves)
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on (affinity, not the machine's total)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

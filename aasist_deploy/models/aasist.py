@@ -1,0 +1,208 @@
+"""AASIST and AASIST-L: one network, two configurations (297,866 and 85,306 parameters).
+
+Source: Jung et al., "AASIST: audio anti-spoofing using integrated spectro-temporal graph attention
+networks", ICASSP 2022. Module names are those of the published state dicts, which load strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+
+from aasist_deploy.errors import CheckpointError
+from aasist_deploy.models.graph import (
+    GraphAttention,
+    GraphPool,
+    HeterogeneousGraphAttention,
+    Nodes,
+)
+from aasist_deploy.models.sinc import SincFrontEnd
+
+FREQUENCY_POOL = 3  # both axes of the map after the sinc filters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AasistConfig:
+    """The `model_config` object of a published `.conf` file.
+
+    Attributes:
+        architecture: "AASIST".
+        nb_samp: Samples of a training crop at 16 kHz.
+        first_conv: Taps of the sinc filters; even values are rounded up to odd.
+        filts: Number of sinc filters, then [in, out] channels of the residual blocks.
+        gat_dims: Features of the graph attention and of the heterogeneous layers.
+        pool_ratios: Kept part of the spectral, temporal and heterogeneous graphs; the fourth of the
+            published files is not used.
+        temperatures: Of the spectral, temporal and all heterogeneous attentions; likewise.
+    """
+
+    architecture: str = "AASIST"
+    nb_samp: int
+    first_conv: int
+    filts: tuple[Any, ...]
+    gat_dims: tuple[int, int]
+    pool_ratios: tuple[float, ...]
+    temperatures: tuple[float, ...]
+
+    @classmethod
+    def from_mapping(cls, config: Mapping[str, Any]) -> Self:
+        """Check a configuration read from a file.
+
+        Raises:
+            CheckpointError: a key is missing or unknown, or a value has the wrong form.
+        """
+        known = {f.name for f in fields(cls)}
+        missing, unknown = known - set(config), set(config) - known
+        if missing or unknown:
+            raise CheckpointError(
+                f"The model configuration lacks {sorted(missing)} and has unknown {sorted(unknown)}."
+                if unknown
+                else f"The model configuration lacks {sorted(missing)}.",
+                fix="compare with the model_config object of the published AASIST.conf",
+            )
+        try:
+            made = cls(
+                architecture=str(config["architecture"]),
+                nb_samp=int(config["nb_samp"]),
+                first_conv=int(config["first_conv"]),
+                filts=(int(config["filts"][0]), *[(int(i), int(o)) for i, o in config["filts"][1:]]),
+                gat_dims=(int(config["gat_dims"][0]), int(config["gat_dims"][1])),
+                pool_ratios=tuple(float(r) for r in config["pool_ratios"]),
+                temperatures=tuple(float(t) for t in config["temperatures"]),
+            )
+        except (TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"The model configuration has a value of the wrong form: {error}.",
+                fix="compare with the model_config object of the published AASIST.conf",
+            ) from error
+        if len(made.filts) != 5 or len(made.pool_ratios) < 3 or len(made.temperatures) < 3:
+            raise CheckpointError(
+                f"The model configuration has {len(made.filts)} filts, {len(made.pool_ratios)} "
+                f"pool_ratios and {len(made.temperatures)} temperatures; AASIST takes 5, 3 and 3."
+            )
+        return made
+
+    @property
+    def block_channels(self) -> tuple[tuple[int, int], ...]:
+        """[in, out] channels of the six residual blocks."""
+        first, second, third, last = self.filts[1:]
+        return (first, second, third, last, last, last)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, a skip connection, and max-pooling of the time axis by three."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, first: bool) -> None:
+        super().__init__()
+        # The published network computes SELU(bn1(x)) and throws it away. Its parameters are in the
+        # checkpoints and its running statistics follow the training data; the output ignores both.
+        self.bn1 = None if first else nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, (2, 3), padding=(1, 1))
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, (2, 3), padding=(0, 1))
+        self.conv_downsample = (
+            nn.Conv2d(in_channels, out_channels, (1, 3), padding=(0, 1))
+            if in_channels != out_channels
+            else None
+        )
+        self.act = nn.SELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, F, T) -> (B, out, F, T // 3)."""
+        if self.training and self.bn1 is not None:
+            self.bn1(x)
+        y = self.conv2(self.act(self.bn2(self.conv1(x))))  # (B, out, F, T)
+        skip = x if self.conv_downsample is None else self.conv_downsample(x)
+        return max_pool2d(y + skip, (1, 3))
+
+
+class Aasist(nn.Module):
+    """Waves to (embedding, logits); logits[:, 1] is the detection score.
+
+    Args:
+        config: The configuration; `AasistConfig.from_mapping` makes it from a published file.
+    """
+
+    def __init__(self, config: AasistConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_filters = config.filts[0]
+        channels = config.block_channels[-1][1]
+        gat, hgat = config.gat_dims
+        ratios, temperatures = config.pool_ratios, config.temperatures
+
+        self.sinc = SincFrontEnd(n_filters, config.first_conv)
+        self.first_bn = nn.BatchNorm2d(1)
+        self.drop = nn.Dropout(0.5)
+        self.drop_way = nn.Dropout(0.2)
+        self.act = nn.SELU()
+        self.encoder = nn.Sequential(
+            *[
+                nn.Sequential(ResidualBlock(i, o, first=index == 0))
+                for index, (i, o) in enumerate(config.block_channels)
+            ]
+        )
+        self.pos_S = nn.Parameter(torch.randn(1, n_filters // FREQUENCY_POOL, channels))
+        self.master1 = nn.Parameter(torch.randn(1, 1, gat))
+        self.master2 = nn.Parameter(torch.randn(1, 1, gat))
+        self.GAT_layer_S = GraphAttention(channels, gat, temperatures[0])
+        self.GAT_layer_T = GraphAttention(channels, gat, temperatures[1])
+        self.pool_S = GraphPool(ratios[0], gat)
+        self.pool_T = GraphPool(ratios[1], gat)
+        for branch in (1, 2):
+            self.add_module(
+                f"HtrgGAT_layer_ST{branch}1", HeterogeneousGraphAttention(gat, hgat, temperatures[2])
+            )
+            self.add_module(
+                f"HtrgGAT_layer_ST{branch}2", HeterogeneousGraphAttention(hgat, hgat, temperatures[2])
+            )
+            self.add_module(f"pool_hS{branch}", GraphPool(ratios[2], hgat))
+            self.add_module(f"pool_hT{branch}", GraphPool(ratios[2], hgat))
+        self.out_layer = nn.Linear(5 * hgat, 2)
+
+    def forward(self, wave: Tensor, *, mask_filters: bool = False) -> tuple[Tensor, Tensor]:
+        """Score waves.
+
+        Args:
+            wave: (B, N) float samples at 16 kHz in [-1, 1].
+            mask_filters: Zero a random band of sinc filters (training-time augmentation).
+
+        Returns:
+            (B, 5 * gat_dims[1]) embedding and (B, 2) logits of spoof and bona fide.
+        """
+        e = self.encode(wave, mask_filters=mask_filters)
+        nodes = torch.amax(e.abs(), dim=3).transpose(1, 2) + self.pos_S  # (B, 23, C)
+        spectral = self.pool_S(self.GAT_layer_S(nodes))
+        nodes = torch.amax(e.abs(), dim=2).transpose(1, 2)  # (B, T, C)
+        temporal = self.pool_T(self.GAT_layer_T(nodes))
+
+        branch1 = self._branch(1, temporal, spectral, self.master1)
+        branch2 = self._branch(2, temporal, spectral, self.master2)
+        t, s, m = (
+            torch.maximum(self.drop_way(a), self.drop_way(b))
+            for a, b in zip(branch1, branch2, strict=True)
+        )
+        embedding = torch.cat(
+            [t.abs().amax(1), t.mean(1), s.abs().amax(1), s.mean(1), m.squeeze(1)], dim=1
+        )
+        return embedding, self.out_layer(self.drop(embedding))
+
+    def encode(self, wave: Tensor, *, mask_filters: bool = False) -> Tensor:
+        """(B, N) -> the encoder's map (B, C, 23, T), one T per 2,187 samples."""
+        x = self.sinc(wave, mask_filters=mask_filters).abs().unsqueeze(1)  # (B, 1, filters, N')
+        x = max_pool2d(x, (FREQUENCY_POOL, FREQUENCY_POOL))
+        e: Tensor = self.encoder(self.act(self.first_bn(x)))
+        return e
+
+    def _branch(self, branch: int, t: Tensor, s: Tensor, master: Tensor) -> Nodes:
+        first, second = (self.get_submodule(f"HtrgGAT_layer_ST{branch}{i}") for i in (1, 2))
+        t, s, master = first(t, s, master)
+        s = self.get_submodule(f"pool_hS{branch}")(s)
+        t = self.get_submodule(f"pool_hT{branch}")(t)
+        t_more, s_more, master_more = second(t, s, master)
+        return t + t_more, s + s_more, master + master_more

@@ -1,0 +1,147 @@
+"""The outermost layer of an ONNX file, read with the standard library alone.
+
+A model file must be checked before any runtime parses it, and on machines that hold no `onnx`
+package. What the check needs is small: the bytes of the graph (their hash is in the contract) and
+the key-value metadata. Both are top-level fields of the ModelProto message, so walking that one
+level of the protobuf wire format is enough; nothing inside the graph is interpreted here.
+
+Source: field numbers from onnx.proto (ModelProto: graph 7, metadata_props 14; StringStringEntryProto:
+key 1, value 2); wire types from the protobuf encoding guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from aasist_deploy.errors import ModelFileError
+
+MAX_FILE_BYTES: Final = 2**31 - 1  # protobuf's own limit for one message
+_GRAPH: Final = 7
+_METADATA: Final = 14
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxFile:
+    """An ONNX file in memory, checked to be one whole ModelProto message.
+
+    Attributes:
+        path: Where it was read from.
+        content: The bytes of the file; what is checked is what a runtime is given.
+        metadata: The key-value pairs of `metadata_props`.
+        graph_sha256: Hash of the serialized graph: operators, weights, names, shapes.
+    """
+
+    path: Path
+    content: bytes
+    metadata: dict[str, str]
+    graph_sha256: str
+
+
+def read_onnx_file(path: Path | str) -> OnnxFile:
+    """Read an ONNX file and take its metadata and the hash of its graph.
+
+    Raises:
+        ModelFileError: there is no such file, it is no ONNX file, or it is cut short.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ModelFileError(
+                f"{path} has {path.stat().st_size} bytes; an ONNX file has at most {MAX_FILE_BYTES}."
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}.", fix="check the path and its permissions"
+        ) from error
+    return parse_onnx(content, path)
+
+
+def parse_onnx(content: bytes, path: Path) -> OnnxFile:
+    """Check the bytes of an ONNX file; `path` is used in messages only.
+
+    Raises:
+        ModelFileError: the bytes are no ONNX model, or end too early.
+    """
+    metadata: dict[str, str] = {}
+    graph: memoryview | None = None
+    view = memoryview(content)
+    try:
+        for number, value in _fields(view):
+            if number == _GRAPH and value is not None:
+                graph = value
+            elif number == _METADATA and value is not None:
+                entry = {n: bytes(v).decode() for n, v in _fields(value) if v is not None}
+                metadata[entry.get(1, "")] = entry.get(2, "")
+            elif number > 31:  # ModelProto has no field above 26: these are not its bytes
+                raise _NotProtobufError(f"unknown field {number}")
+    except (_NotProtobufError, UnicodeDecodeError) as error:
+        if graph is None and not metadata and not _starts_like_onnx(content):
+            raise ModelFileError(
+                f"{path} is not an ONNX model ({len(content)} bytes, {error}).",
+                fix="give a file written by: aasist-deploy export CHECKPOINT -o model.onnx",
+            ) from error
+        raise ModelFileError(
+            f"{path} is damaged or cut short: {len(content)} bytes, {error}.",
+            fix="copy the file again, or export it again",
+        ) from error
+    if graph is None:
+        raise ModelFileError(
+            f"{path} is not an ONNX model: it holds no graph ({len(content)} bytes).",
+            fix="give a file written by: aasist-deploy export CHECKPOINT -o model.onnx",
+        )
+    return OnnxFile(
+        path=path, content=content, metadata=metadata, graph_sha256=sha256(graph).hexdigest()
+    )
+
+
+class _NotProtobufError(ValueError):
+    """The bytes break a rule of the wire format."""
+
+
+def _starts_like_onnx(content: bytes) -> bool:
+    # The first field of every ModelProto in practice: ir_version, a small varint.
+    return len(content) > 2 and content[0] == 0x08 and content[1] < 0x40
+
+
+def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """Yield (field number, bytes of a length-delimited field or None) of one message."""
+    position = 0
+    while position < len(view):
+        tag, position = _varint(view, position)
+        number, wire_type = tag >> 3, tag & 7
+        if number == 0:
+            raise _NotProtobufError(f"field number 0 at byte {position - 1}")
+        if wire_type == _VARINT:
+            _, position = _varint(view, position)
+            yield number, None
+            continue
+        if wire_type == _BYTES:
+            length, position = _varint(view, position)
+        elif wire_type in (_FIXED64, _FIXED32):
+            length = 8 if wire_type == _FIXED64 else 4
+        else:
+            raise _NotProtobufError(f"wire type {wire_type} at byte {position - 1}")
+        if position + length > len(view):
+            missing = position + length - len(view)
+            raise _NotProtobufError(f"{missing} bytes are missing in field {number}")
+        yield number, view[position : position + length] if wire_type == _BYTES else None
+        position += length
+
+
+def _varint(view: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(view):
+            raise _NotProtobufError("it ends inside a number")
+        byte = view[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise _NotProtobufError(f"a number of over 10 bytes at byte {position - 10}")
