@@ -8,16 +8,20 @@ version of the layout is `schema`; docs/contract.md describes it for other imple
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import ModelFileError
 from aasist_deploy.onnx_file import OnnxFile, read_onnx_file
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
 SCHEMA: Final = "aasist-deploy/contract/1"
-BONA_FIDE: Final = 1  # output index of the bona fide class in every architecture (spec of the paper's code)
+BONA_FIDE: Final = (
+    1  # output index of the bona fide class in every architecture (spec of the paper's code)
+)
 LOGIT_SCORE: Final = "logit of bona fide"
 LOG_PROBABILITY_SCORE: Final = "log-probability of bona fide"
 
@@ -88,12 +92,18 @@ class ModelContract:
             ("smallest batch", self.batch[0]),
             ("largest batch", self.batch[1] or 1),
         ):
-            if not isinstance(value, int) or value < 1:
-                raise ModelFileError(f"The contract's {name} is {value!r}; it must be a whole number >= 1.")
+            if type(value) is not int or value < 1:  # read from a file: the type is not known
+                raise ModelFileError(
+                    f"The contract's {name} is {value!r}; it must be a whole number >= 1."
+                )
         if self.padding != "tile":
-            raise ModelFileError(f"The contract's padding is '{self.padding}'; only 'tile' is known.")
+            raise ModelFileError(
+                f"The contract's padding is '{self.padding}'; only 'tile' is known."
+            )
         if not {"score", "logits"} & set(self.outputs):
-            raise ModelFileError(f"The model gives no score: its outputs are {sorted(self.outputs)}.")
+            raise ModelFileError(
+                f"The model gives no score: its outputs are {sorted(self.outputs)}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The contract as plain JSON types."""

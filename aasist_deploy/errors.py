@@ -1,4 +1,4 @@
-"""The exceptions of aasist-deploy; every message says what happened, the values that disagree, and the fix.
+"""The exceptions of aasist-deploy: what happened, the values that disagree, and the fix.
 
     AasistDeployError                exit code 2
     ├── UsageError                   options that do not go together, an unknown name

@@ -5,23 +5,26 @@ package. What the check needs is small: the bytes of the graph (their hash is in
 the key-value metadata. Both are top-level fields of the ModelProto message, so walking that one
 level of the protobuf wire format is enough; nothing inside the graph is interpreted here.
 
-Source: field numbers from onnx.proto (ModelProto: graph 7, metadata_props 14; StringStringEntryProto:
-key 1, value 2); wire types from the protobuf encoding guide.
+Source: field numbers from onnx.proto (ModelProto: graph 7, metadata_props 14;
+StringStringEntryProto: key 1, value 2); wire types from the protobuf encoding guide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_FILE_BYTES: Final = 2**31 - 1  # protobuf's own limit for one message
 _GRAPH: Final = 7
 _METADATA: Final = 14
+_LAST_FIELD: Final = 31  # ModelProto's highest is 26; bytes with higher ones are something else
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -50,10 +53,9 @@ def read_onnx_file(path: Path | str) -> OnnxFile:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelFileError(
-                f"{path} has {path.stat().st_size} bytes; an ONNX file has at most {MAX_FILE_BYTES}."
-            )
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_FILE_BYTES:
+            raise ModelFileError(f"{path} has {n_bytes} bytes; ONNX allows {MAX_FILE_BYTES}.")
         content = path.read_bytes()
     except OSError as error:
         raise ModelFileError(
@@ -72,14 +74,12 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
     graph: memoryview | None = None
     view = memoryview(content)
     try:
-        for number, value in _fields(view):
+        for number, value in _model_fields(view):
             if number == _GRAPH and value is not None:
                 graph = value
             elif number == _METADATA and value is not None:
                 entry = {n: bytes(v).decode() for n, v in _fields(value) if v is not None}
                 metadata[entry.get(1, "")] = entry.get(2, "")
-            elif number > 31:  # ModelProto has no field above 26: these are not its bytes
-                raise _NotProtobufError(f"unknown field {number}")
     except (_NotProtobufError, UnicodeDecodeError) as error:
         if graph is None and not metadata and not _starts_like_onnx(content):
             raise ModelFileError(
@@ -107,6 +107,13 @@ class _NotProtobufError(ValueError):
 def _starts_like_onnx(content: bytes) -> bool:
     # The first field of every ModelProto in practice: ir_version, a small varint.
     return len(content) > 2 and content[0] == 0x08 and content[1] < 0x40
+
+
+def _model_fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    for number, value in _fields(view):
+        if number > _LAST_FIELD:
+            raise _NotProtobufError(f"unknown field {number}")
+        yield number, value
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:

@@ -27,7 +27,7 @@ _FRAMES_UNKNOWN: Final = 1 << 62  # libsndfile says 2^63 - 1 when the header doe
 # other files and addresses, are not among them.
 _AV_FORMATS: Final = (
     "3g2,3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,eac3,flac,flv,loas,m4a,matroska,mj2,mov,mp3,"
-    "mp4,mpeg,mpegts,ogg,tak,tta,voc,w64,wav,webm,wv"
+    "mp4,mpeg,mpegts,ogg,tta,voc,w64,wav,webm,wv"
 )
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aasist_deploy.cli.common import configure_logging, print_error
+from aasist_deploy.cli.doctor import doctor
+from aasist_deploy.cli.eval import eval_
+from aasist_deploy.cli.export import export
+from aasist_deploy.cli.inspect import inspect
 from aasist_deploy.cli.metrics import metrics
+from aasist_deploy.cli.parity import parity
 from aasist_deploy.cli.pull import pull
+from aasist_deploy.cli.score import score
 from aasist_deploy.errors import AasistDeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +55,18 @@ def _global_options(
 
 _state = {"debug": False}
 
-for verb in (pull, metrics):
-    app.command()(verb)
+_VERBS: dict[str, Callable[..., None]] = {
+    "pull": pull,
+    "export": export,
+    "score": score,
+    "eval": eval_,
+    "metrics": metrics,
+    "parity": parity,
+    "inspect": inspect,
+    "doctor": doctor,
+}
+for name, verb in _VERBS.items():
+    app.command(name)(verb)
 
 
 def main() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,7 +19,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from aasist_deploy.errors import AasistDeployError
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from aasist_deploy.errors import AasistDeployError
 
 T = TypeVar("T")
 

@@ -4,11 +4,10 @@ from pathlib import Path  # typer reads these annotations at run time
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
-from aasist_deploy.metrics import Compat, MetricsSummary, summarize
+from aasist_deploy.cli.tables import summary_table
+from aasist_deploy.metrics import Compat, summarize
 from aasist_deploy.scores import read_asv_scores, read_scores
 from aasist_deploy.trials import parse_protocol_2019
 
@@ -68,30 +67,5 @@ def metrics(
     if json_:
         print_json({"scores": str(scores), "negated": negate, **summary.to_dict()})
     else:
-        stdout.print(_rendered(scores, summary, negate))
-
-
-def _rendered(scores: Path, summary: MetricsSummary, negated: bool) -> Table:
-    note = ", scores negated" if negated else ""
-    table = Table(caption=Text(f"{scores.name}, {summary.compat}{note}"), caption_justify="left")
-    table.add_column("trials")
-    for header in ("EER %", "min t-DCF 2019", "bona fide", "spoof"):
-        table.add_column(header, justify="right")
-    tdcf = summary.min_tdcf_2019
-    table.add_row(
-        "all",
-        f"{summary.eer.eer:.4%}".rstrip("%"),
-        f"{tdcf.value:.6f}" if tdcf else "no ASV scores",
-        str(summary.n_bonafide),
-        str(summary.n_spoof),
-        end_section=True,
-    )
-    for name, attack in summary.attacks.items():
-        table.add_row(
-            Text(name),
-            f"{attack.eer.eer:.4%}".rstrip("%"),
-            "",
-            str(summary.n_bonafide),
-            str(attack.n_spoof),
-        )
-    return table
+        note = ", scores negated" if negate else ""
+        stdout.print(summary_table(summary, f"{scores.name}, {summary.compat}{note}"))

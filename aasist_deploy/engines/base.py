@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aasist_deploy.contract import BONA_FIDE, ModelContract
 from aasist_deploy.errors import ShapeError
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 Waves = NDArray[np.float32]
 
@@ -146,8 +148,9 @@ def check_waves(waves: Waves, contract: ModelContract) -> Waves:
     Raises:
         ShapeError: wrong type, number of axes, length, an empty batch, NaN or infinity.
     """
-    if not isinstance(waves, np.ndarray) or waves.dtype != np.float32:
-        given = waves.dtype if isinstance(waves, np.ndarray) else type(waves).__name__
+    dtype = getattr(waves, "dtype", None)  # callers outside a type checker pass anything
+    if dtype != np.float32 or type(waves) is not np.ndarray:
+        given = type(waves).__name__ if dtype is None else dtype
         raise ShapeError(
             f"Waves must be a float32 array; these are {given}.",
             fix="convert with numpy.asarray(waves, dtype=numpy.float32); samples are in [-1, 1]",

@@ -1,11 +1,10 @@
 """ONNX Runtime: exported files on the CPU, or on a GPU through an execution provider.
 
-Thread-safety: `score` and `run` may be called from several threads at once.
+Thread-safety: several threads may call `score` and `run` at once.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -15,6 +14,8 @@ from aasist_deploy.engines.base import BaseEngine, Waves, check_waves, usable_co
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -24,6 +25,7 @@ PROVIDERS: Final[dict[str, str]] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+_GPU_FIX: Final = "`aasist-deploy doctor` says what is missing; --provider cpu works anywhere"
 _ERRORS_ONLY: Final = 3  # ONNX Runtime's severity levels: 2 warning, 3 error
 
 
@@ -136,17 +138,18 @@ class OnnxEngine(BaseEngine):
             if self._provider != "cpu":
                 raise EnvironmentLacks(
                     f"ONNX Runtime could not open {self._path} on {wanted}: {reason}",
-                    fix="`aasist-deploy doctor` says what is missing; --provider cpu works anywhere",
+                    fix=_GPU_FIX,
                 ) from error
             raise ModelFileError(
                 f"ONNX Runtime {ort.__version__} cannot open {self._path}: {reason}",
                 fix="export the checkpoint again with the installed version",
             ) from error
         if wanted not in session.get_providers():
+            taken = ", ".join(session.get_providers())
             raise EnvironmentLacks(
-                f"{wanted} was asked for and ONNX Runtime took {', '.join(session.get_providers())}: "
-                f"the GPU's libraries or driver are missing.",
-                fix="`aasist-deploy doctor` says what is missing; --provider cpu works anywhere",
+                f"{wanted} was asked for and ONNX Runtime took {taken}: the GPU's libraries or "
+                f"driver are missing.",
+                fix=_GPU_FIX,
             )
         return session
 

@@ -1,17 +1,13 @@
 """Eager PyTorch on a checkpoint: the reference that other engines are compared with.
 
-Thread-safety: `score` and `run` may be called from several threads at once; `pooling_orders` may not.
+Thread-safety: several threads may call `score` and `run` at once; `pooling_orders` only one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aasist_deploy import models
@@ -20,6 +16,13 @@ from aasist_deploy.contract import LOGIT_SCORE, ModelContract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_waves
 from aasist_deploy.errors import EnvironmentLacks, UsageError
 from aasist_deploy.models.graph import GraphPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Three steps of the encoder's time axis: fewer leave a graph of one node and nothing to attend to.
 MIN_SAMPLES = 6_700
@@ -57,7 +60,9 @@ class TorchEngine(BaseEngine):
         try:
             self._device = torch.device(device)
         except RuntimeError as error:
-            raise UsageError(f"PyTorch knows no device '{device}'.", fix="cpu, cuda, cuda:1") from error
+            raise UsageError(
+                f"PyTorch knows no device '{device}'.", fix="cpu, cuda, cuda:1"
+            ) from error
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise EnvironmentLacks(
                 f"The device '{device}' was asked for and PyTorch {torch.__version__} sees no GPU.",

@@ -1,17 +1,19 @@
-"""Passes over the ONNX graph after tracing: exact node counts, requested outputs, readable names."""
+"""Passes over the traced ONNX graph: exact node counts, requested outputs, readable names."""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from aasist_deploy.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -23,7 +25,7 @@ def count_kept_nodes_exactly(
 
     A trace of `trunc(n * ratio)` becomes Cast to float32, Mul, Cast to int64, and float32 does not
     always give what Python's float64 gave in training (90 * 0.7: 62 there, 63 here). A table of
-    int(n * ratio) for n = 0 .. max_nodes is exact on every runtime, also those that have no float64.
+    int(n * ratio) for n = 0 .. max_nodes is exact on every runtime, also without float64.
 
     Returns:
         How many counts were replaced.
@@ -53,7 +55,9 @@ def count_kept_nodes_exactly(
             table = np.array([int(n * ratio) for n in range(max_nodes + 1)], dtype=np.int64)
             constants[table_name] = table
             graph.initializer.append(numpy_helper.from_array(table, table_name))
-        lookup = helper.make_node("Gather", [table_name, source.input[0]], list(node.output), axis=0)
+        lookup = helper.make_node(
+            "Gather", [table_name, source.input[0]], list(node.output), axis=0
+        )
         lookup.metadata_props.extend(node.metadata_props)
         node.CopyFrom(lookup)
         replaced += 1
@@ -71,7 +75,7 @@ def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def name_by_layer(model: onnx.ModelProto) -> None:
-    """Name nodes and values by the layer they come from, e.g. `encoder.0/conv1/Conv`.
+    """Name nodes and values by the layer they come from, e.g. `encoder.0.conv1/Conv`.
 
     The tracer's own notes are dropped: they hold source lines and paths of the exporting machine.
     """
@@ -117,16 +121,16 @@ def _cast_to(node: onnx.NodeProto) -> int:
 
 
 def _layer_of(node: onnx.NodeProto) -> str:
-    """`encoder.0/conv1/` for a node traced inside those modules, "" for one at the top."""
+    """`encoder.0.conv1/` for a node traced inside that module, "" for one at the top."""
     scopes = next((p.value for p in node.metadata_props if p.key == _SCOPES), "[]")
     try:
         path = [str(s) for s in ast.literal_eval(scopes)]
     except (ValueError, SyntaxError):
         return ""
     # Scopes nest: ['', 'encoder', 'encoder.0', 'encoder.0.conv1', 'conv2d']; the last is the node.
+    # Names with a leading underscore are the tracer's own, e.g. for arithmetic on sizes.
     inner = path[-2] if len(path) > 1 else ""
-    inner = re.sub(r"^(encoder\.\d+)\.", r"\1/", inner)
-    return f"{inner.replace('.', '/') if '/' not in inner else inner}/" if inner else ""
+    return f"{inner}/" if inner and not inner.startswith("_") else ""
 
 
 def _drop_unused(graph: onnx.GraphProto, keep: set[str] | None = None) -> None:

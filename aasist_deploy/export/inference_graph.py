@@ -6,11 +6,11 @@ Each rewrite is exact in real arithmetic; the export's own parity check bounds w
 - Batch normalisation is folded into the convolution or projection before it.
 - SELU(x) = lambda * ELU(x, alpha), and lambda is folded into the next convolution, because runtimes
   fuse ELU into a convolution and do not fuse SELU.
-- The first batch normalisation has one channel: its scale moves through max-pool and abs into the
-  sinc filters when it is positive, its offset stays.
+- The first batch normalisation has one channel: a positive scale moves through max-pool and abs
+  into the sinc filters; the offset stays.
 - Attention temperatures are folded into the attention weights.
-- The number of pooled nodes is computed from the shape, so that a graph with a variable length stays
-  right at every length.
+- The number of pooled nodes is computed from the shape, so that a graph with a variable length
+  stays right at every length.
 - Graph pooling ranks nodes by the score before the sigmoid: the sigmoid is monotone, but saturates
   and makes ties.
 """
@@ -42,10 +42,10 @@ SELU_ALPHA: Final = 1.6732632423543772
 SELU_LAMBDA: Final = 1.0507009873554805
 
 
-
 def batch_norm_scale_and_offset(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """(scale, offset) in float64 so that norm(x) = scale * x + offset, channel by channel."""
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - scale * norm.running_mean.double()
 
@@ -173,8 +173,8 @@ class _HeterogeneousGraphAttention(nn.Module):
         self.proj_type2 = _Linear.of(layer.proj_type2)
         self.att_proj = _Linear.of(layer.att_proj)
         self.att_projM = _Linear.of(layer.att_projM)
-        weights = [layer.att_weight11, layer.att_weight12, layer.att_weight22]
-        self.register_buffer("att_weights", torch.cat(weights, 1).detach() / layer.temperature)
+        weights = torch.cat([layer.att_weight11, layer.att_weight12, layer.att_weight22], 1)
+        self.register_buffer("att_weights", weights.detach() / layer.temperature)
         self.register_buffer("att_weightM", layer.att_weightM.detach() / layer.temperature)
         self.proj_with_att = _scaled(layer.proj_with_att, scale, offset)
         self.proj_without_att = _scaled(layer.proj_without_att, scale)
@@ -202,7 +202,8 @@ def _scaled(layer: nn.Linear, scale: Tensor, offset: Tensor | None = None) -> _L
     """The projection followed by the scale (and offset) of a batch normalisation."""
     bias = layer.bias.detach().double() * scale
     return _Linear(
-        layer.weight.detach().double() * scale.view(-1, 1), bias if offset is None else bias + offset
+        layer.weight.detach().double() * scale.view(-1, 1),
+        bias if offset is None else bias + offset,
     )
 
 
@@ -221,7 +222,7 @@ class GraphPoolInference(nn.Module):
         self.ratio = pool.ratio
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, N, D) -> (B, k, D) and the order: taken indices (topk) or rank of each node (rank)."""
+        """(B, N, D) -> (B, k, D) and the order: indices taken (topk) or each node's rank (rank)."""
         k = self._n_kept(h.shape[1])
         scores = self.proj(h)  # (B, N, 1)
         h = h * torch.sigmoid(scores)
@@ -237,12 +238,14 @@ class GraphPoolInference(nn.Module):
         selection = (rank.unsqueeze(1) == wanted).to(h.dtype)  # (B, k, N) one-hot rows
         return selection @ h, rank
 
-    def _n_kept(self, n_nodes: int) -> int:
+    def _n_kept(self, n_nodes: int | torch.SymInt) -> int:
         if isinstance(n_nodes, int):
             return n_kept(n_nodes, self.ratio)
         # `int(n * ratio)` would be traced as a constant here. This is traced, but in float32, which
         # is not always what Python computes (90 * 0.7): the exporter makes it a table look-up.
-        return torch.sym_max(math.trunc(torch.sym_float(n_nodes) * self.ratio), 1)
+        kept = math.trunc(torch.sym_float(n_nodes) * self.ratio)  # type: ignore[no-untyped-call]
+        at_least_one: int = torch.sym_max(kept, 1)  # type: ignore[no-untyped-call]
+        return at_least_one
 
 
 class InferenceAasist(nn.Module):
@@ -260,7 +263,7 @@ class InferenceAasist(nn.Module):
     def __init__(self, model: Aasist, method: TopK) -> None:
         super().__init__()
         self.front_end = _FrontEnd(model.sinc.filters, model.first_bn)
-        blocks = [block for (block,) in model.encoder]  # type: ignore[misc]  # Sequential of Sequential
+        blocks = [m for m in model.encoder.modules() if isinstance(m, ResidualBlock)]
         self.encoder = nn.Sequential(
             *[
                 _Block(block, input_scale=SELU_LAMBDA if index == 0 else 1.0)
@@ -307,5 +310,6 @@ class InferenceAasist(nn.Module):
         return t + t_more, s + s_more, master + master_more
 
     def _pool(self, name: str, nodes: Tensor, orders: dict[str, Tensor]) -> Tensor:
+        kept: Tensor
         kept, orders[name] = self.get_submodule(name)(nodes)
         return kept

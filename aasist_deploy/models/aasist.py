@@ -6,9 +6,8 @@ networks", ICASSP 2022. Module names are those of the published state dicts, whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,9 @@ from aasist_deploy.models.graph import (
     Nodes,
 )
 from aasist_deploy.models.sinc import SincFrontEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FREQUENCY_POOL = 3  # both axes of the map after the sinc filters
 
@@ -60,9 +62,9 @@ class AasistConfig:
         missing, unknown = known - set(config), set(config) - known
         if missing or unknown:
             raise CheckpointError(
-                f"The model configuration lacks {sorted(missing)} and has unknown {sorted(unknown)}."
-                if unknown
-                else f"The model configuration lacks {sorted(missing)}.",
+                f"The model configuration does not fit AASIST: missing are "
+                f"{', '.join(sorted(missing)) or 'none'}, unknown are "
+                f"{', '.join(sorted(unknown)) or 'none'}.",
                 fix="compare with the model_config object of the published AASIST.conf",
             )
         try:
@@ -70,7 +72,10 @@ class AasistConfig:
                 architecture=str(config["architecture"]),
                 nb_samp=int(config["nb_samp"]),
                 first_conv=int(config["first_conv"]),
-                filts=(int(config["filts"][0]), *[(int(i), int(o)) for i, o in config["filts"][1:]]),
+                filts=(
+                    int(config["filts"][0]),
+                    *[(int(i), int(o)) for i, o in config["filts"][1:]],
+                ),
                 gat_dims=(int(config["gat_dims"][0]), int(config["gat_dims"][1])),
                 pool_ratios=tuple(float(r) for r in config["pool_ratios"]),
                 temperatures=tuple(float(t) for t in config["temperatures"]),
@@ -156,10 +161,12 @@ class Aasist(nn.Module):
         self.pool_T = GraphPool(ratios[1], gat)
         for branch in (1, 2):
             self.add_module(
-                f"HtrgGAT_layer_ST{branch}1", HeterogeneousGraphAttention(gat, hgat, temperatures[2])
+                f"HtrgGAT_layer_ST{branch}1",
+                HeterogeneousGraphAttention(gat, hgat, temperatures[2]),
             )
             self.add_module(
-                f"HtrgGAT_layer_ST{branch}2", HeterogeneousGraphAttention(hgat, hgat, temperatures[2])
+                f"HtrgGAT_layer_ST{branch}2",
+                HeterogeneousGraphAttention(hgat, hgat, temperatures[2]),
             )
             self.add_module(f"pool_hS{branch}", GraphPool(ratios[2], hgat))
             self.add_module(f"pool_hT{branch}", GraphPool(ratios[2], hgat))

@@ -8,7 +8,7 @@ runs code from the file: `weights_only=True` always.
 from __future__ import annotations
 
 import json
-import pickle  # noqa: S403  # for the name of the error only; nothing is unpickled here
+import pickle  # for the name of the error only; nothing is unpickled here
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,14 +159,18 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any] | None]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = json.loads(metadata[_CONFIG_KEY]) if _CONFIG_KEY in metadata else None
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or it is damaged: {error}.") from error
+        raise CheckpointError(
+            f"{path} is not a safetensors file, or it is damaged: {error}."
+        ) from error
     return state, config
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:  # noqa: ANN401  # whatever was saved
     """Find the state dict in what a checkpoint holds, and strip DataParallel's prefix."""
     for _ in range(3):  # e.g. {"model": {"state_dict": ...}}
-        if isinstance(content, Mapping) and not any(isinstance(v, Tensor) for v in content.values()):
+        if isinstance(content, Mapping) and not any(
+            isinstance(v, Tensor) for v in content.values()
+        ):
             content = next((content[k] for k in _NESTED_UNDER if k in content), None)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(

@@ -18,6 +18,11 @@ def node_batch_norm(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     return normed.view_as(x)
 
 
+def attention_weight(dim: int) -> nn.Parameter:
+    """A (dim, 1) weight that turns the features of a pair of nodes into one logit."""
+    return nn.Parameter(nn.init.xavier_normal_(torch.empty(dim, 1)))
+
+
 def pairwise_products(x: Tensor) -> Tensor:
     """(B, N, D) -> (B, N, N, D), the product of every pair of nodes."""
     return x.unsqueeze(2) * x.unsqueeze(1)
@@ -29,7 +34,7 @@ class GraphAttention(nn.Module):
     def __init__(self, in_dim: int, out_dim: int, temperature: float) -> None:
         super().__init__()
         self.att_proj = nn.Linear(in_dim, out_dim)
-        self.att_weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(out_dim, 1)))
+        self.att_weight = attention_weight(out_dim)
         self.proj_with_att = nn.Linear(in_dim, out_dim)
         self.proj_without_att = nn.Linear(in_dim, out_dim)
         self.bn = nn.BatchNorm1d(out_dim)
@@ -49,7 +54,7 @@ class GraphAttention(nn.Module):
 
 
 class HeterogeneousGraphAttention(nn.Module):
-    """Attention over the union of two graphs, with one weight per kind of pair and a master node."""
+    """Attention over the union of two graphs: one weight per kind of pair, and a master node."""
 
     def __init__(self, in_dim: int, out_dim: int, temperature: float) -> None:
         super().__init__()
@@ -57,9 +62,10 @@ class HeterogeneousGraphAttention(nn.Module):
         self.proj_type2 = nn.Linear(in_dim, in_dim)
         self.att_proj = nn.Linear(in_dim, out_dim)
         self.att_projM = nn.Linear(in_dim, out_dim)
-        for name in ("att_weight11", "att_weight22", "att_weight12", "att_weightM"):
-            weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(out_dim, 1)))
-            self.register_parameter(name, weight)
+        self.att_weight11 = attention_weight(out_dim)
+        self.att_weight22 = attention_weight(out_dim)
+        self.att_weight12 = attention_weight(out_dim)
+        self.att_weightM = attention_weight(out_dim)
         self.proj_with_att = nn.Linear(in_dim, out_dim)
         self.proj_without_att = nn.Linear(in_dim, out_dim)
         self.proj_with_attM = nn.Linear(in_dim, out_dim)

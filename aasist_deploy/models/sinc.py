@@ -7,12 +7,16 @@ band edges equally spaced on the mel scale and never trained, as in RawNet2 for 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aasist_deploy.audio import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_MASKED_FILTERS = 20  # training-time frequency masking draws 0 to 19 filters
 
@@ -21,7 +25,8 @@ def sinc_filters(n_filters: int, kernel_size: int) -> NDArray[np.float32]:
     """Band-pass filters between neighbouring mel-spaced edges from 0 to 8 kHz.
 
     Args:
-        n_filters: Number of filters C; the C + 1 edges are spaced by mel(f) = 2595 log10(1 + f/700).
+        n_filters: Number of filters C; the C + 1 edges are equally spaced on the scale
+            mel(f) = 2595 log10(1 + f/700).
         kernel_size: Taps K of the configuration; an even K becomes K + 1.
 
     Returns:
@@ -36,7 +41,8 @@ def sinc_filters(n_filters: int, kernel_size: int) -> NDArray[np.float32]:
     arguments = (2.0 * edges_hz[:, None]).astype(np.float32) * taps / np.float32(SAMPLE_RATE_HZ)
     low_pass = 2.0 * edges_hz[:, None] / SAMPLE_RATE_HZ * np.sinc(arguments)  # (C + 1, K) float64
     band_pass = (low_pass[1:] - low_pass[:-1]).astype(np.float32)
-    return np.hamming(n_taps).astype(np.float32) * band_pass
+    filters: NDArray[np.float32] = np.hamming(n_taps).astype(np.float32) * band_pass
+    return filters
 
 
 class SincFrontEnd(nn.Module):

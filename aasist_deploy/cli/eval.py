@@ -1,0 +1,197 @@
+"""`aasist-deploy eval`: score a labelled dataset and report the error rates."""
+
+import shlex
+import sys
+from pathlib import Path  # typer reads these annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
+from aasist_deploy.cli.options import (
+    BackendOption,
+    BatchOption,
+    DeviceOption,
+    ProviderOption,
+    ThreadsOption,
+    engine_options,
+)
+from aasist_deploy.cli.project import FILE_NAME, load_project
+from aasist_deploy.cli.tables import summary_table
+from aasist_deploy.engines import Engine, open_engine
+from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
+from aasist_deploy.metrics import Compat, MetricsSummary
+from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
+from aasist_deploy.report import write_report
+from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.scores import write_scores_txt
+from aasist_deploy.trials import Dataset, dataset_names, load_dataset
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_DEFAULT_COMPAT: Compat = "corrected"
+
+
+def eval_(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Exported .onnx file, checkpoint, or published name."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help=f"Kind of dataset: {', '.join(dataset_names())}.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the dataset.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, dev or eval; for a manifest also all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores.txt, report.json and report.html.")
+    ] = None,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
+    batch: BatchOption = None,
+    compat: Annotated[
+        Compat | None,
+        typer.Option(help="Arithmetic of the metrics: corrected (default) or official."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score all trials of a dataset; write scores.txt, report.json and report.html.
+
+    Everything that is left out is taken from aasist-deploy.toml in this folder or above.
+
+    \b
+    Example:
+      aasist-deploy eval aasist --dataset asvspoof2019-la --root LA --split eval --out results
+    """  # noqa: D301  # \b keeps the lines of the example
+    project = load_project()
+    model = _needed("MODEL", model or project.model)
+    kind = _needed("--dataset", dataset or project.dataset)
+    trials = load_dataset(
+        kind,
+        Path(_needed("--root", str(root) if root else project.root)),
+        split or project.split or ("all" if kind == "manifest" else "eval"),
+    )
+    trials.require_audio()
+    folder = out or Path(project.out or "results")
+    _make_folder(folder)
+    path = model_file(model, backend or project.backend)
+    name = backend_of(path, backend or project.backend)
+    options = engine_options(
+        name, threads=threads or project.threads, provider=provider, device=device
+    )
+    arithmetic: Compat = compat or _compat_of(project.compat)
+    with open_engine(path, name, **options) as engine:
+        stderr.print(
+            f"{len(trials.trials)} trials of {kind} on {name} ({engine.device}); "
+            f"window: {window_rule(engine.contract)}",
+            style="dim",
+            markup=False,
+        )
+        evaluation = _evaluate(engine, trials, batch or project.batch or DEFAULT_BATCH, folder)
+        write_scores_txt(folder / "scores.txt", evaluation.rows())
+        summary = metrics_of(evaluation, arithmetic)
+        report = report_of(
+            evaluation, summary, engine, shlex.join(["aasist-deploy", *sys.argv[1:]])
+        )
+    table = evaluation.table()
+    assert table.is_bonafide is not None
+    assert table.attacks is not None
+    _, page = write_report(
+        report,
+        scores=table.scores,
+        is_bonafide=table.is_bonafide,
+        attacks=table.attacks,
+        utterances=table.utterances,
+        out_dir=folder,
+    )
+    _render(evaluation, summary, report, page, json_=json_)
+
+
+def _evaluate(engine: Engine, trials: Dataset, batch: int, folder: Path) -> Evaluation:
+    done: list[ScoredFile] = []
+    with progress_bar("scoring", len(trials.trials)) as progress:
+        (task,) = progress.task_ids
+
+        def keep(file: ScoredFile) -> None:
+            done.append(file)
+            progress.advance(task)
+
+        try:
+            return evaluate(engine, trials, batch=batch, on_file=keep)
+        except BaseException:
+            # Ctrl-C or a broken engine: what is scored is not lost.
+            partial = Dataset(
+                name=trials.name,
+                split=trials.split,
+                trials=trials.trials[: len(done)],
+                asv_scores=None,
+                protocol=trials.protocol,
+            )
+            rows = Evaluation(dataset=partial, files=tuple(done), seconds=0.0).rows()
+            if rows:
+                write_scores_txt(folder / "scores.partial.txt", rows)
+                stderr.print(f"{len(rows)} scores are in {folder / 'scores.partial.txt'}")
+            raise
+
+
+def _render(
+    evaluation: Evaluation,
+    summary: MetricsSummary,
+    report: dict[str, object],
+    page: Path,
+    *,
+    json_: bool,
+) -> None:
+    if summary.polarity.message:
+        stderr.print(f"warning: {summary.polarity.message}", style="yellow", markup=False)
+    for trial, file in evaluation.failed:
+        stderr.print(f"error: {trial.utterance}: {file.error}", style="red", markup=False)
+    if json_:
+        print_json(report)
+    else:
+        table: Table = summary_table(summary, evaluation.dataset.name)
+        stdout.print(table)
+        stdout.print(f"report: {page}", markup=False)
+    if evaluation.failed:
+        stderr.print(
+            f"{len(evaluation.failed)} of {len(evaluation.files)} trials could not be scored; the "
+            f"figures are without them.",
+            markup=False,
+        )
+        raise typer.Exit(1)
+
+
+def _needed(option: str, value: str | None) -> str:
+    if value is None:
+        raise UsageError(
+            f"{option} is missing, and no {FILE_NAME} here or above says it.",
+            fix=f"give {option}, or write it into {FILE_NAME}",
+        )
+    return value
+
+
+def _compat_of(text: str | None) -> Compat:
+    if text in (None, "corrected"):
+        return _DEFAULT_COMPAT
+    if text == "official":
+        return "official"
+    raise UsageError(f"{FILE_NAME}: compat is '{text}'; it must be corrected or official.")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the output folder, and find out now rather than after scoring that it is read-only."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"The folder {folder} cannot be written: {error.strerror or error}.",
+            fix="choose another place with --out",
+        ) from error

@@ -1,0 +1,82 @@
+"""Options that are a number or a word, or a list of names, and options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from aasist_deploy.engines import BACKENDS
+from aasist_deploy.errors import UsageError
+
+BackendOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help=f"What runs the model: {' or '.join(BACKENDS)}. Default: by the file."
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of the engine. Default: the cores this process may use."),
+]
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        help="Execution provider of the onnx backend: cpu, cuda or tensorrt. One that cannot be "
+        "taken is an error, never a fallback."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="Device of the torch backend: cpu, cuda, cuda:1.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Windows scored together. Default: 8.")
+]
+
+
+def engine_options(
+    backend: str, *, threads: int | None, provider: str = "cpu", device: str = "cpu"
+) -> dict[str, Any]:
+    """The options of `open_engine` for this backend.
+
+    Raises:
+        UsageError: an option that belongs to another backend was given.
+    """
+    if backend != "onnx" and provider != "cpu":
+        raise UsageError(
+            f"--provider {provider} belongs to the backend onnx; this is {backend}.",
+            fix="use --device for torch",
+        )
+    if backend != "torch" and device != "cpu":
+        raise UsageError(
+            f"--device {device} belongs to the backend torch; this is {backend}.",
+            fix="use --provider for onnx",
+        )
+    options: dict[str, Any] = {"threads": threads}
+    if backend == "onnx":
+        options["provider"] = provider
+    if backend == "torch":
+        options["device"] = device
+    return options
+
+
+def number_or(text: str, word: str, option: str) -> int | None:
+    """A whole number >= 1, or None for the word.
+
+    Raises:
+        UsageError: neither.
+    """
+    if text == word:
+        return None
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"{option} is '{text}'; it must be a whole number >= 1 or '{word}'.")
+
+
+def n_samples_of(text: str) -> int | None:
+    """The value of --samples: a number, or None for 'variable'."""
+    return number_or(text, "variable", "--samples")
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Names separated by commas (or |), without repeats."""
+    names = (name.strip() for name in text.replace("|", ",").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))

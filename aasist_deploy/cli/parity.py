@@ -1,0 +1,153 @@
+"""`aasist-deploy parity`: is this model the same as that one, on real audio."""
+
+from pathlib import Path  # typer reads these annotations at run time
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from aasist_deploy.audio import find_audio, fit_length, read_audio
+from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
+from aasist_deploy.cli.options import (
+    DeviceOption,
+    ProviderOption,
+    ThreadsOption,
+    engine_options,
+    number_or,
+)
+from aasist_deploy.engines import Engine, open_engine
+from aasist_deploy.errors import CheckFailed, UsageError
+from aasist_deploy.parity import (
+    DEFAULT_BATCH,
+    DEFAULT_LENGTHS,
+    ParityLimits,
+    ParityReport,
+    compare,
+)
+from aasist_deploy.resolve import backend_of, model_file
+
+
+def parity(
+    model: Annotated[str, typer.Argument(help="Exported .onnx file, checkpoint, or name.")],
+    reference: Annotated[
+        str, typer.Option(help="What it should equal: a checkpoint, another model file, or a name.")
+    ],
+    audio: Annotated[
+        list[str], typer.Option(help="Folder or file of audio to compare on; may be repeated.")
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Compare on the first so many clips.")
+    ] = None,
+    max_difference: Annotated[
+        float, typer.Option(help="Largest difference of a score that counts as equal.")
+    ] = ParityLimits().difference,
+    max_flips: Annotated[
+        int, typer.Option(min=0, help="How many decisions may differ.")
+    ] = ParityLimits().flips,
+    threshold: Annotated[float, typer.Option(help="Decision threshold on the score.")] = 0.0,
+    batch: Annotated[
+        int, typer.Option(min=2, help="Batch to compare with one by one.")
+    ] = DEFAULT_BATCH,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Window lengths to compare at, e.g. 16000,48000; variable length only."),
+    ] = None,
+    threads: ThreadsOption = None,
+    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
+    json_: JsonOption = False,
+) -> None:
+    """Compare a model with its checkpoint, or two models; exit code 1 when they differ.
+
+    \b
+    Example:
+      aasist-deploy parity aasist.onnx --reference AASIST.pth --audio clips/
+    """  # noqa: D301  # \b keeps the lines of the example
+    path = model_file(model, "onnx")
+    reference_path = model_file(reference, "torch")
+    with _opened(path, threads, provider, device) as engine:
+        variable = engine.contract.n_samples is None
+        with _opened(reference_path, threads, provider, device, any_length=variable) as other:
+            windows = _windows(audio, engine, limit)
+            with progress_bar("comparing", len(windows)) as progress:
+                (task,) = progress.task_ids
+                report = compare(
+                    engine,
+                    other,
+                    windows,
+                    limits=ParityLimits(difference=max_difference, flips=max_flips),
+                    threshold=threshold,
+                    batch=batch,
+                    lengths=_lengths(lengths, engine, other),
+                    on_clip=lambda: progress.advance(task),
+                )
+    if json_:
+        print_json({"model": str(path), "reference": str(reference_path), **report.to_dict()})
+    else:
+        stdout.print(_rendered(report, path.name, reference_path.name))
+    if not report.holds:
+        raise CheckFailed(
+            f"{path.name} is not the same as {reference_path.name}: {'; '.join(report.breaches)}.",
+            fix="export again with this version, or accept more with --max-difference",
+        )
+
+
+def _opened(
+    path: Path, threads: int | None, provider: str, device: str, *, any_length: bool = False
+) -> Engine:
+    backend = backend_of(path, None)
+    # The options of the other engine's backend do not concern this one.
+    options: dict[str, Any] = engine_options(
+        backend,
+        threads=threads,
+        provider=provider if backend == "onnx" else "cpu",
+        device=device if backend == "torch" else "cpu",
+    )
+    if any_length and backend == "torch":
+        options["any_length"] = True
+    return open_engine(path, backend, **options)
+
+
+def _windows(audio: list[str], engine: Engine, limit: int | None) -> Any:  # noqa: ANN401  # an array
+    contract = engine.contract
+    n_samples = contract.n_samples or 64_600
+    waves = []
+    for path in find_audio(audio):
+        decoded = read_audio(path, sample_rate_hz=contract.sample_rate_hz, max_samples=n_samples)
+        waves.append(fit_length(decoded.wave, n_samples))
+        if limit is not None and len(waves) == limit:
+            break
+    if not waves:
+        raise UsageError("There is no audio to compare on.", fix="--audio FOLDER with audio files")
+    return np.stack(waves)
+
+
+def _lengths(text: str | None, engine: Engine, other: Engine) -> list[int]:
+    if text is not None:
+        numbers = [number_or(part.strip(), "", "--lengths") for part in text.split(",")]
+        return [number for number in numbers if number is not None]
+    if engine.contract.n_samples is not None:
+        return []
+    if other.contract.n_samples is not None:
+        stderr.print("the reference has a fixed length; other lengths are not compared")
+        return []
+    shortest = max(engine.contract.min_samples, other.contract.min_samples)
+    return [shortest, *(n for n in DEFAULT_LENGTHS if n > shortest)]
+
+
+def _rendered(report: ParityReport, model: str, reference: str) -> Table:
+    table = Table(title=f"{model} against {reference}", title_justify="left", show_header=False)
+    table.add_row("clips", str(report.n_clips))
+    table.add_row("largest difference of a score", f"{report.max_difference:.2e}")
+    table.add_row("mean difference", f"{report.mean_difference:.2e}")
+    if report.rank_correlation is not None:
+        table.add_row("rank correlation (Spearman)", f"{report.rank_correlation:.6f}")
+    table.add_row(f"decisions flipped at {report.threshold:g}", str(report.flips))
+    table.add_row("batch 1 against batches", f"{report.batch_difference:.2e}")
+    for n_samples, difference in report.length_differences.items():
+        table.add_row(f"largest difference at {n_samples} samples", f"{difference:.2e}")
+    for name, agreement in (report.topk_agreement or {}).items():
+        table.add_row(f"same nodes kept by {name}", f"{agreement:.2%}")
+    table.add_row("parity", "holds" if report.holds else "does not hold")
+    return table

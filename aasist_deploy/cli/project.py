@@ -1,0 +1,78 @@
+"""`aasist-deploy.toml`: defaults of a project, so that its commands need no options.
+
+The file is looked for in the current folder and its parents. Paths in it are relative to it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from aasist_deploy.errors import UsageError
+
+FILE_NAME: Final = "aasist-deploy.toml"
+_PATHS: Final = ("root", "out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Defaults; what is None must be given on the command line, or has a default there.
+
+    Attributes:
+        model: Published name or model file.
+        backend: Backend that runs it.
+        dataset: Dataset of `eval`.
+        root: Folder of that dataset.
+        split: Split of that dataset.
+        out: Folder of the results.
+        threads: Threads of the engine.
+        batch: Windows scored together.
+        compat: Arithmetic of the metrics.
+    """
+
+    model: str | None = None
+    backend: str | None = None
+    dataset: str | None = None
+    root: str | None = None
+    split: str | None = None
+    out: str | None = None
+    threads: int | None = None
+    batch: int | None = None
+    compat: str | None = None
+
+
+def load_project(start: Path | None = None) -> Project:
+    """The project file at or above a folder, or a project without defaults.
+
+    Raises:
+        UsageError: the file is no TOML, or has an unknown key or a value of the wrong type.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        path = folder / FILE_NAME
+        if path.is_file():
+            return _read(path)
+    return Project()
+
+
+def _read(path: Path) -> Project:
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", fix="write it as TOML") from error
+    types = {f.name: int if "int" in str(f.type) else str for f in fields(Project)}
+    for name, value in content.items():
+        if name not in types:
+            raise UsageError(
+                f"{path} has the unknown key '{name}'; known are: {', '.join(types)}.",
+                fix="remove or correct it",
+            )
+        if type(value) is not types[name]:
+            raise UsageError(
+                f"{path}: {name} is {value!r}; it must be of type {types[name].__name__}."
+            )
+        if name in _PATHS or (name == "model" and (path.parent / str(value)).is_file()):
+            content[name] = str(path.parent / str(value))
+    return Project(**content)

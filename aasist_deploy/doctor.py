@@ -1,0 +1,140 @@
+"""Which backends work on this machine, and what the others need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from typing import Final
+
+from aasist_deploy.engines import BACKENDS, missing_packages
+from aasist_deploy.engines.base import usable_cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that works or does not.
+
+    Attributes:
+        name: Backend, provider or verb.
+        works: Whether it can be used here.
+        detail: Version and device, or what is missing and how to get it.
+    """
+
+    name: str
+    works: bool
+    detail: str
+
+
+# Providers of ONNX Runtime: what each needs besides a build that lists it.
+_GPU_PROVIDERS: Final = {
+    "onnx, cuda": ("CUDAExecutionProvider", "an NVIDIA driver, CUDA and cuDNN"),
+    "onnx, tensorrt": ("TensorrtExecutionProvider", "TensorRT in the version ONNX Runtime links"),
+}
+
+
+def examine() -> list[Finding]:
+    """Look at the backends, the providers of ONNX Runtime, and what exporting needs."""
+    findings = []
+    for name, backend in BACKENDS.items():
+        missing = missing_packages(name)
+        findings.append(
+            Finding(
+                name=name,
+                works=False,
+                detail=f"needs {', '.join(missing)}: pip install 'aasist-deploy[{backend.extra}]'",
+            )
+            if missing
+            else _backend_finding(name)
+        )
+    if not missing_packages("onnx"):
+        findings += _providers()
+    findings.append(_export_finding())
+    if mixed := _mixed_onnxruntime():
+        findings.append(mixed)
+    return findings
+
+
+def _backend_finding(name: str) -> Finding:
+    try:
+        if name == "onnx":
+            import onnxruntime as ort
+
+            detail = f"ONNX Runtime {ort.__version__}, {usable_cores()} cores"
+        else:
+            import torch
+
+            gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+            detail = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {gpu}"
+    except ImportError as error:
+        return Finding(name=name, works=False, detail=f"installed, but cannot be imported: {error}")
+    return Finding(name=name, works=True, detail=detail)
+
+
+def _providers() -> list[Finding]:
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        return []
+    listed = ort.get_available_providers()
+    findings = []
+    for name, (provider, needs) in _GPU_PROVIDERS.items():
+        if provider not in listed:
+            detail = (
+                f"this build of ONNX Runtime has no {provider}: uninstall onnxruntime, then "
+                f"pip install 'aasist-deploy[onnx-gpu]'"
+            )
+        else:
+            detail = _try_provider(provider) or ""
+            if not detail:
+                findings.append(Finding(name=name, works=True, detail=f"{provider} can be taken"))
+                continue
+            detail = f"listed but not usable, needs {needs}: {detail}"
+        findings.append(Finding(name=name, works=False, detail=detail))
+    return findings
+
+
+def _try_provider(provider: str) -> str | None:
+    """Why a session cannot take the provider, or None when it can: listing it proves nothing."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # fatal only: the reason is in what is returned
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    try:
+        session = ort.InferenceSession(_PROBE_MODEL, options, providers=[provider])
+    except Exception as error:  # noqa: BLE001  # its exceptions share no base but Exception
+        return str(error).splitlines()[0]
+    taken = session.get_providers()
+    return None if provider in taken else f"a session took {', '.join(taken)} instead"
+
+
+def _export_finding() -> Finding:
+    from importlib.util import find_spec
+
+    missing = [n for n in ("torch", "onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
+    if missing:
+        detail = f"needs {', '.join(missing)}: pip install 'aasist-deploy[export]'"
+        return Finding(name="export", works=False, detail=detail)
+    return Finding(name="export", works=True, detail="checkpoints can be exported here")
+
+
+def _mixed_onnxruntime() -> Finding | None:
+    """Onnxruntime and onnxruntime-gpu own the same folder; the one installed last wins silently."""
+    names = {(d.metadata["Name"] or "").lower() for d in distributions()}
+    both = sorted(names & {"onnxruntime", "onnxruntime-gpu"})
+    if len(both) < 2:
+        return None
+    return Finding(
+        name="onnx packages",
+        works=False,
+        detail="onnxruntime and onnxruntime-gpu are both installed and overwrite each other: "
+        "uninstall both, then install one",
+    )
+
+
+# A whole ONNX model, y = Abs(x) on one float (opset 17): enough to see what a session takes.
+_PROBE_MODEL: Final = bytes.fromhex(
+    "08083a360a0b0a01781201792203416273120570726f62655a0f0a0178120a0a08080112040a020801620f0a"
+    "0179120a0a08080112040a02080142040a001011"
+)

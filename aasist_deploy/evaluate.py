@@ -1,0 +1,183 @@
+"""Evaluate an engine on a dataset: scores, metrics, and the mapping that becomes report.json."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from aasist_deploy.errors import MetricError
+from aasist_deploy.metrics import Compat, MetricsSummary, summarize
+from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, score_files
+from aasist_deploy.scores import ScoreRow, ScoreTable, read_asv_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from aasist_deploy.engines import Engine
+    from aasist_deploy.trials import Dataset, Trial
+
+REPORT_SCHEMA: Final = "aasist-deploy/report/1"
+_RUNTIME_PACKAGES: Final = ("numpy", "soundfile", "soxr", "av", "onnxruntime", "torch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The result of one evaluation.
+
+    Attributes:
+        dataset: What was evaluated on.
+        files: One row for each trial, in the order of the dataset.
+        seconds: Wall time of decoding and scoring.
+    """
+
+    dataset: Dataset
+    files: tuple[ScoredFile, ...]
+    seconds: float
+
+    @property
+    def scored(self) -> list[tuple[Trial, ScoredFile]]:
+        """The trials that have a score."""
+        pairs = zip(self.dataset.trials, self.files, strict=True)
+        return [(trial, file) for trial, file in pairs if file.score is not None]
+
+    @property
+    def failed(self) -> list[tuple[Trial, ScoredFile]]:
+        """The trials that could not be scored."""
+        pairs = zip(self.dataset.trials, self.files, strict=True)
+        return [(trial, file) for trial, file in pairs if file.score is None]
+
+    def rows(self) -> list[ScoreRow]:
+        """Lines of the score file: `utt attack key score`."""
+        return [
+            ScoreRow(utterance=t.utterance, attack=t.attack, label=t.label, score=f.score)
+            for t, f in self.scored
+            if f.score is not None
+        ]
+
+    def table(self) -> ScoreTable:
+        """The scored trials as the metrics take them."""
+        trials = [trial for trial, _ in self.scored]
+        return ScoreTable(
+            utterances=tuple(t.utterance for t in trials),
+            scores=np.array([f.score for _, f in self.scored], dtype=np.float64),
+            is_bonafide=np.array([t.label == "bonafide" for t in trials], dtype=np.bool_),
+            attacks=tuple(t.attack for t in trials),
+        )
+
+
+def evaluate(
+    engine: Engine,
+    dataset: Dataset,
+    *,
+    batch: int = DEFAULT_BATCH,
+    on_file: Callable[[ScoredFile], None] | None = None,
+) -> Evaluation:
+    """Score all trials of a dataset.
+
+    Args:
+        engine: Opened model.
+        dataset: Its audio must be on disk (`dataset.require_audio()`).
+        batch: Windows scored together.
+        on_file: Called with each row as it is made, e.g. by a progress bar or a journal.
+
+    Raises:
+        TrialsError: audio is missing on disk; nothing is scored then.
+    """
+    dataset.require_audio()
+    files = []
+    start = time.perf_counter()
+    for file in score_files(engine, (trial.path for trial in dataset.trials), batch=batch):
+        files.append(file)
+        if on_file is not None:
+            on_file(file)
+    return Evaluation(dataset=dataset, files=tuple(files), seconds=time.perf_counter() - start)
+
+
+def metrics_of(evaluation: Evaluation, compat: Compat = "corrected") -> MetricsSummary:
+    """The metrics of an evaluation, with the ASV scores that belong to its split.
+
+    Raises:
+        MetricError: a class has no scored trial.
+    """
+    table = evaluation.table()
+    if len(table.utterances) == 0:
+        raise MetricError(
+            f"None of the {len(evaluation.files)} trials could be scored; first error: "
+            f"{evaluation.failed[0][1].error}"
+        )
+    asv = evaluation.dataset.asv_scores
+    return summarize(table, None if asv is None else read_asv_scores(asv), compat=compat)
+
+
+def report_of(
+    evaluation: Evaluation, summary: MetricsSummary, engine: Engine, command: str
+) -> dict[str, Any]:
+    """The mapping of report.json (docs/report-json.md)."""
+    dataset, files = evaluation.dataset, evaluation.files
+    root = _common_folder(dataset)
+    return {
+        "schema": REPORT_SCHEMA,
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": command,
+        **summary.to_dict(),
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "root": str(root),
+            "protocol": str(dataset.protocol),
+            "asv_scores": None if dataset.asv_scores is None else str(dataset.asv_scores),
+            "n_trials": len(dataset.trials),
+        },
+        "model": engine.contract.to_dict(),
+        "backend": {"name": engine.backend, "device": engine.device, "details": {}},
+        "timing": {
+            "seconds": evaluation.seconds,
+            "trials_per_second": len(files) / evaluation.seconds,
+            "audio_seconds": sum(f.seconds or 0.0 for f in files),
+        },
+        "audio": {
+            "n_second_decoder": sum(f.decoder == "av" for f in files),
+            "n_resampled": sum(f.resampled for f in files),
+            "n_tiled": sum(f.tiled for f in files),
+            "n_cut": sum(f.cut for f in files),
+        },
+        "failures": [
+            {"utterance": trial.utterance, "path": str(file.path), "error": file.error}
+            for trial, file in evaluation.failed
+        ],
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """Name -> version of what a result may depend on."""
+    from aasist_deploy import __version__
+
+    found = {
+        "aasist_deploy": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }
+    for name in _RUNTIME_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _common_folder(dataset: Dataset) -> Path:
+    """The folder that the protocol and the audio share."""
+    folder = dataset.protocol.resolve().parent
+    audio = dataset.trials[0].path.resolve()
+    while folder not in audio.parents and folder != folder.parent:
+        folder = folder.parent
+    return folder

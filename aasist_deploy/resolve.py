@@ -1,0 +1,82 @@
+"""What a user types as MODEL, as a file: a path, or the name of a published model.
+
+A published name is pulled, exported and kept in the cache on first use; what is in the cache is
+used only when its contract says that it was made from those weights by this version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aasist_deploy.contract import read_contract
+from aasist_deploy.engines import BACKENDS, backend_for, missing_packages
+from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
+from aasist_deploy.published import PUBLISHED, PublishedModel, cache_dir, published, pull
+
+
+def model_file(name_or_path: str, backend: str | None) -> Path:
+    """The file that MODEL stands for.
+
+    Args:
+        name_or_path: A file, or a published name (a file of that name wins).
+        backend: The backend that will open it; decides between checkpoint and exported file.
+
+    Raises:
+        UsageError: neither a file nor a published name.
+        DownloadError: the weights cannot be had.
+        EnvironmentLacks: they must be exported here, and PyTorch is not installed.
+    """
+    path = Path(name_or_path)
+    if path.exists() or name_or_path not in PUBLISHED:
+        if path.is_file():
+            return path
+        what = "is a folder" if path.is_dir() else "is neither a file nor a published model"
+        raise UsageError(
+            f"{name_or_path} {what}; published are: {', '.join(PUBLISHED)}.",
+            fix="give an exported .onnx file, a checkpoint, or one of these names",
+        )
+    if backend == "torch":
+        return pull(name_or_path)
+    return exported(published(name_or_path))
+
+
+def exported(model: PublishedModel) -> Path:
+    """The published model as an ONNX file in the cache, exported on first use."""
+    from aasist_deploy import __version__
+
+    path = cache_dir() / f"{model.name}-{__version__}.onnx"
+    if path.is_file():
+        try:
+            contract, _ = read_contract(path)
+        except ModelFileError:
+            path.unlink(missing_ok=True)
+        else:
+            if contract.checkpoint_sha256 == model.sha256:
+                return path
+    missing = missing_packages("torch")
+    if missing:
+        raise EnvironmentLacks(
+            f"The published {model.name} must be exported on first use, which needs PyTorch, and "
+            f"PyTorch is not installed.",
+            fix="pip install 'aasist-deploy[export]', or give an exported .onnx file",
+        )
+    from aasist_deploy.export import export_onnx
+    from aasist_deploy.models import load_checkpoint
+
+    return export_onnx(load_checkpoint(pull(model.name)), path).path
+
+
+def backend_of(path: Path, backend: str | None) -> str:
+    """The backend that the user chose, or the one for this kind of file.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    if backend is None:
+        return backend_for(path)
+    if backend not in BACKENDS:
+        raise UsageError(
+            f"There is no backend '{backend}'; known are: {', '.join(BACKENDS)}.",
+            fix="`aasist-deploy doctor` says which of them work here",
+        )
+    return backend
