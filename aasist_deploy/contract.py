@@ -88,9 +88,10 @@ class ModelContract:
         for name, value in (
             ("sample_rate_hz", self.sample_rate_hz),
             ("min_samples", self.min_samples),
-            ("n_samples", self.n_samples or 1),
+            ("n_samples", 1 if self.n_samples is None else self.n_samples),
+            ("max_samples", 1 if self.max_samples is None else self.max_samples),
             ("smallest batch", self.batch[0]),
-            ("largest batch", self.batch[1] or 1),
+            ("largest batch", 1 if self.batch[1] is None else self.batch[1]),
         ):
             if type(value) is not int or value < 1:  # read from a file: the type is not known
                 raise ModelFileError(
@@ -100,6 +101,9 @@ class ModelContract:
             raise ModelFileError(
                 f"The contract's padding is '{self.padding}'; only 'tile' is known."
             )
+        for name in ("config", "outputs", "topk", "thresholds", "tools"):
+            if not isinstance(getattr(self, name), dict):
+                raise ModelFileError(f"The contract's {name} is no mapping of names to values.")
         if not {"score", "logits"} & set(self.outputs):
             raise ModelFileError(
                 f"The model gives no score: its outputs are {sorted(self.outputs)}."
@@ -138,7 +142,9 @@ class ModelContract:
                 if name in values:
                     values[name] = tuple(values[name])
             return cls(**values)
-        except (TypeError, ValueError, IndexError) as error:
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: {error}", fix=error.fix) from error
+        except (TypeError, ValueError, IndexError, RecursionError) as error:
             raise ModelFileError(
                 f"The contract in {path} cannot be read: {error}.", fix="export the model again"
             ) from error

@@ -8,6 +8,9 @@ from typing import Final
 
 from aasist_deploy.engines import BACKENDS, missing_packages
 from aasist_deploy.engines.base import usable_cores
+from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.errors import EnvironmentLacks
+from aasist_deploy.extras import export_install_command, missing_for_export
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +60,24 @@ def examine() -> list[Finding]:
 def _backend_finding(name: str) -> Finding:
     try:
         if name == "onnx":
-            import onnxruntime as ort
-
+            ort = import_onnxruntime()
             detail = f"ONNX Runtime {ort.__version__}, {usable_cores()} cores"
         else:
             import torch
 
             gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
             detail = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {gpu}"
-    except ImportError as error:
+    except EnvironmentLacks as error:
+        return Finding(name=name, works=False, detail=f"{error} {error.fix}")
+    except (ImportError, OSError) as error:  # OSError: a library that torch loads itself
         return Finding(name=name, works=False, detail=f"installed, but cannot be imported: {error}")
     return Finding(name=name, works=True, detail=detail)
 
 
 def _providers() -> list[Finding]:
     try:
-        import onnxruntime as ort
-    except ImportError:
+        ort = import_onnxruntime()
+    except EnvironmentLacks:  # said by the finding of the backend
         return []
     listed = ort.get_available_providers()
     findings = []
@@ -95,8 +99,7 @@ def _providers() -> list[Finding]:
 
 def _try_provider(provider: str) -> str | None:
     """Why a session cannot take the provider, or None when it can: listing it proves nothing."""
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # fatal only: the reason is in what is returned
     if hasattr(ort, "preload_dlls"):
@@ -110,11 +113,8 @@ def _try_provider(provider: str) -> str | None:
 
 
 def _export_finding() -> Finding:
-    from importlib.util import find_spec
-
-    missing = [n for n in ("torch", "onnx", "onnxscript", "onnxruntime") if find_spec(n) is None]
-    if missing:
-        detail = f"needs {', '.join(missing)}: pip install 'aasist-deploy[export]'"
+    if missing := missing_for_export():
+        detail = f"needs {', '.join(missing)}: {export_install_command(missing)}"
         return Finding(name="export", works=False, detail=detail)
     return Finding(name="export", works=True, detail="checkpoints can be exported here")
 

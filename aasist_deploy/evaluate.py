@@ -144,7 +144,7 @@ def report_of(
             "audio_seconds": sum(f.seconds or 0.0 for f in files),
         },
         "audio": {
-            "n_second_decoder": sum(f.decoder == "av" for f in files),
+            "n_second_decoder": sum(f.second_decoder for f in files),
             "n_resampled": sum(f.resampled for f in files),
             "n_tiled": sum(f.tiled for f in files),
             "n_cut": sum(f.cut for f in files),

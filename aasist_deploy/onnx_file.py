@@ -72,10 +72,12 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
     """
     metadata: dict[str, str] = {}
     graph: memoryview | None = None
+    n_graphs = 0
     view = memoryview(content)
     try:
         for number, value in _model_fields(view):
             if number == _GRAPH and value is not None:
+                n_graphs += 1
                 graph = value
             elif number == _METADATA and value is not None:
                 entry = {n: bytes(v).decode() for n, v in _fields(value) if v is not None}
@@ -95,6 +97,8 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
             f"{path} is not an ONNX model: it holds no graph ({len(content)} bytes).",
             fix="give a file written by: aasist-deploy export CHECKPOINT -o model.onnx",
         )
+    if n_graphs > 1:  # a runtime would merge them, and the hash would be that of the last
+        raise ModelFileError(f"{path} is damaged: it holds {n_graphs} graphs.")
     return OnnxFile(
         path=path, content=content, metadata=metadata, graph_sha256=sha256(graph).hexdigest()
     )

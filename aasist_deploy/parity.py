@@ -76,7 +76,18 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types, with `holds`."""
-        return {"holds": self.holds, **asdict(self)}
+        values = {"holds": self.holds, **asdict(self)}
+        for name in ("max_difference", "mean_difference", "rank_correlation", "batch_difference"):
+            values[name] = _number(values[name])
+        values["length_differences"] = {
+            str(n): _number(difference) for n, difference in self.length_differences.items()
+        }
+        return values
+
+
+def _number(value: float | None) -> float | None:
+    """The value, or None for what JSON does not have: a model that gives NaN."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def compare(
@@ -129,7 +140,8 @@ def compare(
             [model.score(waves[i : i + size]) for i in range(0, len(waves), size)]
         ).astype(np.float64)
     length_differences = {
-        n: max(_difference_at(model, reference, wave, n) for wave in waves) for n in lengths
+        n: float(np.max([_difference_at(model, reference, wave, n) for wave in waves]))
+        for n in lengths
     }
     known = [agreement for agreement in agreements if agreement is not None]
     topk = (
@@ -171,7 +183,7 @@ def _same_nodes(
     if not (isinstance(model, ObservesPooling) and isinstance(reference, ObservesPooling)):
         return None
     ours, theirs = model.pooling_orders(wave), reference.pooling_orders(wave)
-    return {name: np.array_equal(ours[name], theirs[name]) for name in ours.keys() & theirs.keys()}
+    return {name: np.array_equal(ours[name], theirs[name]) for name in ours if name in theirs}
 
 
 def _difference_at(

@@ -7,6 +7,8 @@ row with its error.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.engines import Engine
 
+log = logging.getLogger(__name__)
+
 DEFAULT_BATCH: Final = 8
 DECODE_THREADS: Final = 4  # two keep a CPU engine busy many times over; more help on slow disks
 
@@ -39,7 +43,7 @@ class ScoredFile:
         score: In the model's score definition, higher means more likely bona fide.
         error: Why there is no score.
         seconds: Duration of the file's audio, or None when it could not be decoded.
-        decoder: Which decoder read it.
+        second_decoder: The usual decoder refused the file and another one read it.
         resampled: The file had another sample rate than the model.
         tiled: The clip was shorter than the window and was repeated.
         cut: The clip was longer than the window; its start was scored.
@@ -49,7 +53,7 @@ class ScoredFile:
     score: float | None = None
     error: str | None = None
     seconds: float | None = None
-    decoder: str | None = None
+    second_decoder: bool = False
     resampled: bool = False
     tiled: bool = False
     cut: bool = False
@@ -127,6 +131,10 @@ def _decode(path: Path, contract: ModelContract) -> _Window | ScoredFile:
         )
     except AudioError as error:
         return ScoredFile(path=path, error=str(error))
+    if audio.note is not None:
+        # A second decoder is exact; what else a note says (a file cut short) concerns the score.
+        level = logging.INFO if audio.second_decoder else logging.WARNING
+        log.log(level, "%s: %s", path, audio.note)
     n_samples = len(audio.wave)
     if contract.n_samples is not None:
         wanted = contract.n_samples
@@ -142,12 +150,14 @@ def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[Sco
         if isinstance(item, ScoredFile):
             yield item
             continue
-        n_samples, audio = len(item.wave), item.audio
+        n_samples, audio, score = len(item.wave), item.audio, float(next(scores))
+        finite = math.isfinite(score)
         yield ScoredFile(
             path=item.path,
-            score=float(next(scores)),
+            score=score if finite else None,
+            error=None if finite else f"{item.path}: the model's score is {score}.",
             seconds=audio.seconds,
-            decoder=audio.decoder,
+            second_decoder=audio.second_decoder,
             resampled=audio.source_rate_hz != engine.contract.sample_rate_hz,
             tiled=len(audio.wave) < n_samples,
             cut=len(audio.wave) > n_samples,

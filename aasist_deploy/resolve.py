@@ -9,9 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from aasist_deploy.contract import read_contract
-from aasist_deploy.engines import BACKENDS, backend_for, missing_packages
-from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
-from aasist_deploy.published import PUBLISHED, PublishedModel, cache_dir, published, pull
+from aasist_deploy.engines import backend_for, check_backend
+from aasist_deploy.errors import ModelFileError, OutputError, UsageError
+from aasist_deploy.extras import require_export_packages
+from aasist_deploy.published import (
+    CACHE_VARIABLE,
+    PUBLISHED,
+    PublishedModel,
+    cache_dir,
+    published,
+    pull,
+)
 
 
 def model_file(name_or_path: str, backend: str | None) -> Path:
@@ -24,12 +32,14 @@ def model_file(name_or_path: str, backend: str | None) -> Path:
     Raises:
         UsageError: neither a file nor a published name.
         DownloadError: the weights cannot be had.
-        EnvironmentLacks: they must be exported here, and PyTorch is not installed.
+        EnvironmentLacks: they must be exported here, and a package for it is not installed.
     """
+    if backend is not None:
+        check_backend(backend)
     path = Path(name_or_path)
-    if path.exists() or name_or_path not in PUBLISHED:
-        if path.is_file():
-            return path
+    if path.is_file():
+        return path
+    if name_or_path not in PUBLISHED:  # a folder `aasist` does not hide the published model
         what = "is a folder" if path.is_dir() else "is neither a file nor a published model"
         raise UsageError(
             f"{name_or_path} {what}; published are: {', '.join(PUBLISHED)}.",
@@ -53,17 +63,15 @@ def exported(model: PublishedModel) -> Path:
         else:
             if contract.checkpoint_sha256 == model.sha256:
                 return path
-    missing = missing_packages("torch")
-    if missing:
-        raise EnvironmentLacks(
-            f"The published {model.name} must be exported on first use, which needs PyTorch, and "
-            f"PyTorch is not installed.",
-            fix="pip install 'aasist-deploy[export]', or give an exported .onnx file",
-        )
+    require_export_packages(f"The published {model.name} is exported on first use, which needs")
     from aasist_deploy.export import export_onnx
     from aasist_deploy.models import load_checkpoint
 
-    return export_onnx(load_checkpoint(pull(model.name)), path).path
+    try:
+        return export_onnx(load_checkpoint(pull(model.name)), path).path
+    except OutputError as error:
+        error.fix = f"choose another folder: set {CACHE_VARIABLE}"
+        raise
 
 
 def backend_of(path: Path, backend: str | None) -> str:
@@ -74,9 +82,5 @@ def backend_of(path: Path, backend: str | None) -> str:
     """
     if backend is None:
         return backend_for(path)
-    if backend not in BACKENDS:
-        raise UsageError(
-            f"There is no backend '{backend}'; known are: {', '.join(BACKENDS)}.",
-            fix="`aasist-deploy doctor` says which of them work here",
-        )
+    check_backend(backend)
     return backend

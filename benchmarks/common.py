@@ -1,7 +1,7 @@
-"""What every benchmark shares: the machine, the versions, medians, and a report written as it grows.
+"""What benchmarks share: the machine, versions, medians, and a report written as it grows.
 
-Only the standard library and numpy, and Python 3.10: one of the benchmarks runs under the Python that
-its TensorRT was built for.
+Only the standard library and numpy, and Python 3.10: one of the benchmarks runs under the Python
+that its TensorRT was built for.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 SCHEMA: Final = "aasist-deploy/benchmark/1"
 MODELS: Final = ("AASIST", "AASIST-L")
@@ -38,7 +40,7 @@ class Report:
         facts: Anything else that belongs at the top.
     """
 
-    def __init__(self, path: Path, packages: Sequence[str], **facts: Any) -> None:
+    def __init__(self, path: Path, packages: Sequence[str], **facts: object) -> None:
         self.path = path
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -84,7 +86,7 @@ class Report:
         """Write the file; a reader never sees half of it."""
         part = self.path.with_suffix(".part")
         part.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        part.replace(self.path)
 
 
 def summary(times_ms: Sequence[float], batch: int) -> dict[str, float | int]:
@@ -118,7 +120,7 @@ def repeat_ms(
 
 
 def matmul_gflops(size: int = 2048, repeats: int = 5) -> float:
-    """Rate of the machine's float32 matrix product through numpy: what its arithmetic can do now."""
+    """Rate of float32 matrix products through numpy: what the machine can do now."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(2))
     a @ b

@@ -11,8 +11,7 @@ One thing is kinder to the baseline than to ours: its filters lie on the device 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +26,9 @@ from aasist_deploy.models.graph import (
     n_kept,
     node_batch_norm,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class PublishedResidualBlock(ResidualBlock):

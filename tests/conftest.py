@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+from aasist_deploy.contract import ModelContract
+from aasist_deploy.engines.base import BaseEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from aasist_deploy.models import Checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -16,3 +32,192 @@ def shared() -> Path:
     if not (path / "golden").is_dir():
         pytest.skip("needs the published weights and ASVspoof audio in ../shared")
     return path
+
+
+@pytest.fixture(scope="session")
+def published_checkpoint(shared: Path) -> Callable[[str], Path]:
+    """Name of a published model -> its weights."""
+    return lambda name: shared / "models" / "clovaai" / f"{name}.pth"
+
+
+@pytest.fixture(scope="session")
+def exported(
+    published_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """(name, topk, variable) -> the published model exported with all outputs, once a session."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def get(name: str = "AASIST", topk: Any = "topk", *, variable: bool = False) -> Path:
+        from aasist_deploy.export import ExportOptions, export_onnx
+        from aasist_deploy.models import load_checkpoint
+
+        path = folder / f"{name}.{topk}.{'variable' if variable else 'fixed'}.onnx"
+        if not path.exists():
+            options = ExportOptions(
+                topk=topk,
+                n_samples=None if variable else 64_600,
+                outputs=("score", "logits", "embedding"),
+            )
+            export_onnx(load_checkpoint(published_checkpoint(name)), path, options)
+        return path
+
+    return get
+
+
+SMALL_SAMPLES = 16_000
+SMALL_CONFIG: dict[str, Any] = {
+    "architecture": "AASIST",
+    "nb_samp": SMALL_SAMPLES,
+    "first_conv": 128,
+    "filts": [70, [1, 4], [4, 4], [4, 6], [6, 6]],
+    "gat_dims": [6, 4],
+    "pool_ratios": [0.5, 0.7, 0.5, 0.5],
+    "temperatures": [2.0, 2.0, 100.0, 100.0],
+}
+
+
+@pytest.fixture(scope="session")
+def small_config() -> dict[str, Any]:
+    return SMALL_CONFIG
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(
+    noise: Callable[..., NDArray[np.float32]], tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    """A small network with every published mechanism, and weights whose outputs vary.
+
+    Its `first_bn` has a negative weight, which cannot be moved through the max-pool, and no
+    normalisation is the identity.
+    """
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    from aasist_deploy.models import Aasist, AasistConfig, load_checkpoint
+
+    torch.manual_seed(5)
+    model = Aasist(AasistConfig.from_mapping(SMALL_CONFIG))
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.3, 0.3)
+            norm.momentum = 1.0
+        model.first_bn.weight.fill_(-0.8)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.mul_(3.0)
+        model.train()(torch.from_numpy(noise(16)))  # running statistics of such waves
+    path = tmp_path_factory.mktemp("small") / "small.pth"
+    torch.save(model.state_dict(), path)
+    path.with_suffix(".conf").write_text(json.dumps({"model_config": SMALL_CONFIG}))
+    return load_checkpoint(path)
+
+
+@pytest.fixture(scope="session")
+def small_onnx(
+    small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Options of the export -> the small network exported with them, once a session."""
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    folder = tmp_path_factory.mktemp("small-onnx")
+    done: dict[str, Path] = {}
+
+    def get(**options: Any) -> Path:
+        from aasist_deploy.export import ExportOptions, export_onnx
+
+        given = {
+            "n_samples": SMALL_SAMPLES,
+            "outputs": ("score", "logits", "embedding"),
+            **options,
+        }
+        key = repr(sorted(given.items()))
+        if key not in done:
+            path = folder / f"small-{len(done)}.onnx"
+            export_onnx(small_checkpoint, path, ExportOptions(**given))
+            done[key] = path
+        return done[key]
+
+    return get
+
+
+class FakeEngine(BaseEngine):
+    """An engine without a runtime: the score is ten times the mean of the wave."""
+
+    backend = "fake"
+
+    def __init__(self, *, sign: float = 1.0, fail_at: int | None = None, **contract: Any) -> None:
+        self.sign, self.fail_at = sign, fail_at
+        self.error: BaseException = RuntimeError("the fake engine broke")
+        self.batches: list[int] = []
+        fields: dict[str, Any] = {
+            "architecture": "Fake",
+            "config": {},
+            "sample_rate_hz": 16_000,
+            "n_samples": 800,
+            "min_samples": 800,
+            "outputs": {"score": "ten times the mean, (batch,)"},
+            "checkpoint_sha256": "0" * 64,
+            **contract,
+        }
+        super().__init__(ModelContract(**fields), "nothing", max_batch=None)
+
+    def _run(self, waves: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        self.batches.append(len(waves))
+        if self.fail_at is not None and sum(self.batches) > self.fail_at:
+            raise self.error
+        with np.errstate(over="ignore"):
+            return {"score": (self.sign * 10 * waves.mean(axis=1)).astype(np.float32)}
+
+    def _close(self) -> None:
+        self.batches.append(-1)
+
+
+@pytest.fixture(scope="session")
+def fake_engine() -> type[FakeEngine]:
+    return FakeEngine
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[..., NDArray[np.float32]]:
+    """(n_waves, n_samples) -> noise whose level differs from wave to wave and within each."""
+
+    def make(n_waves: int, n_samples: int = SMALL_SAMPLES, seed: int = 0) -> NDArray[np.float32]:
+        random = np.random.default_rng(seed)
+        level = np.geomspace(0.02, 0.6, n_waves)[:, None]
+        shape = 0.55 + 0.45 * np.sin(np.arange(n_samples) / 16_000 * 20 + level * 9)
+        smooth = np.cumsum(random.normal(size=(n_waves, n_samples)), axis=1)
+        smooth -= smooth.mean(axis=1, keepdims=True)
+        smooth /= np.abs(smooth).max(axis=1, keepdims=True)
+        mix = level * smooth + (1 - level) * random.uniform(-1, 1, (n_waves, n_samples))
+        return (level * shape * mix).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def fake_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """(providers listed, providers a session takes or its error) -> such an onnxruntime module.
+
+    None as the list leaves a module without content, as an uninstalled package does.
+    """
+
+    def install(listed: list[str] | None, taken: list[str] | Exception) -> None:
+        module: Any = ModuleType("onnxruntime")
+        module.__spec__ = ModuleSpec("onnxruntime", None)
+
+        def session(*_args: object, **_options: object) -> Any:
+            if isinstance(taken, Exception):
+                raise taken
+            return SimpleNamespace(get_providers=lambda: taken)
+
+        def options() -> Any:
+            return SimpleNamespace(add_session_config_entry=lambda *_: None)
+
+        if listed is not None:
+            module.__version__ = "9.9"
+            module.SessionOptions = options
+            module.InferenceSession = session
+            module.get_available_providers = lambda: listed
+        monkeypatch.setitem(sys.modules, "onnxruntime", module)
+
+    return install

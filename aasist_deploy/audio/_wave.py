@@ -53,6 +53,7 @@ class Audio:
         source_channels: Channels of the file, before their mean was taken.
         seconds: Duration of the file: decoded, or as the header says when only a start was read.
         decoder: Who decoded it.
+        second_decoder: Whether the first decoder refused the file.
         note: What a reader of the scores should know of this file, or None.
     """
 
@@ -61,6 +62,7 @@ class Audio:
     source_channels: int
     seconds: float
     decoder: Decoder
+    second_decoder: bool = False
     note: str | None = None
 
 
@@ -118,6 +120,7 @@ def read_audio(
             source_channels=source.channels,
             seconds=seconds,
             decoder=decoder,
+            second_decoder=bool(reasons),
             note=source.note or (f"decoded by {decoder}; {reasons[0]}" if reasons else None),
         )
     raise AudioError(

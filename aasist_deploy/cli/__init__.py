@@ -71,6 +71,8 @@ for name, verb in _VERBS.items():
 
 def main() -> None:
     """Run the command line; errors of ours become one message and an exit code."""
+    # A file name need not be UTF-8; it is printed as the bytes it has.
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
         app()
     except AasistDeployError as error:

@@ -135,7 +135,8 @@ def _evaluate(engine: Engine, trials: Dataset, batch: int, folder: Path) -> Eval
             rows = Evaluation(dataset=partial, files=tuple(done), seconds=0.0).rows()
             if rows:
                 write_scores_txt(folder / "scores.partial.txt", rows)
-                stderr.print(f"{len(rows)} scores are in {folder / 'scores.partial.txt'}")
+                partial_file = folder / "scores.partial.txt"
+                stderr.print(f"{len(rows)} scores are in {partial_file}", markup=False)
             raise
 
 

@@ -7,8 +7,8 @@ import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
 from aasist_deploy.cli.options import n_samples_of, names_of, number_or
-from aasist_deploy.engines import missing_packages
-from aasist_deploy.errors import EnvironmentLacks, UsageError
+from aasist_deploy.errors import UsageError
+from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import PUBLISHED, pull
 
 
@@ -45,11 +45,7 @@ def export(
       aasist-deploy export aasist -o aasist.onnx
       aasist-deploy export my.pth --config my.conf --topk rank --samples variable -o my.onnx
     """  # noqa: D301  # \b keeps the lines of the example
-    if missing := missing_packages("torch") + missing_packages("onnx"):
-        raise EnvironmentLacks(
-            f"Exporting needs the package {', '.join(missing)}, which is not installed.",
-            fix="pip install 'aasist-deploy[export]'",
-        )
+    require_export_packages("Exporting needs")
     if output.suffix != ".onnx":
         raise UsageError(f"The output {output} does not end in .onnx.", fix="-o model.onnx")
     from aasist_deploy.export import ExportOptions, export_onnx

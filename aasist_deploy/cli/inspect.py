@@ -26,7 +26,7 @@ def inspect(
     if json_:
         print_json({"path": str(model), "bytes": len(file.content), **contract.to_dict()})
         return
-    table = Table(title=str(model), title_justify="left", show_header=False)
+    table = Table(title=Text(str(model)), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in contract.to_dict().items():

@@ -68,7 +68,8 @@ def number_or(text: str, word: str, option: str) -> int | None:
         return None
     if text.isdecimal() and int(text) >= 1:
         return int(text)
-    raise UsageError(f"{option} is '{text}'; it must be a whole number >= 1 or '{word}'.")
+    instead = f" or '{word}'" if word else ""
+    raise UsageError(f"{option} is '{text}'; it must be a whole number >= 1{instead}.")
 
 
 def n_samples_of(text: str) -> int | None:

@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
-from aasist_deploy.audio import find_audio, fit_length, read_audio
+from aasist_deploy.audio import N_SAMPLES, find_audio, fit_length, read_audio
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
 from aasist_deploy.cli.options import (
     DeviceOption,
@@ -66,22 +68,23 @@ def parity(
     """  # noqa: D301  # \b keeps the lines of the example
     path = model_file(model, "onnx")
     reference_path = model_file(reference, "torch")
-    with _opened(path, threads, provider, device) as engine:
-        variable = engine.contract.n_samples is None
-        with _opened(reference_path, threads, provider, device, any_length=variable) as other:
-            windows = _windows(audio, engine, limit)
-            with progress_bar("comparing", len(windows)) as progress:
-                (task,) = progress.task_ids
-                report = compare(
-                    engine,
-                    other,
-                    windows,
-                    limits=ParityLimits(difference=max_difference, flips=max_flips),
-                    threshold=threshold,
-                    batch=batch,
-                    lengths=_lengths(lengths, engine, other),
-                    on_clip=lambda: progress.advance(task),
-                )
+    with (
+        _opened(path, threads, provider, device) as engine,
+        _opened(reference_path, threads, provider, device, any_length=True) as other,
+    ):
+        windows = _windows(audio, engine, other, limit)
+        with progress_bar("comparing", len(windows)) as progress:
+            (task,) = progress.task_ids
+            report = compare(
+                engine,
+                other,
+                windows,
+                limits=ParityLimits(difference=max_difference, flips=max_flips),
+                threshold=threshold,
+                batch=batch,
+                lengths=_lengths(lengths, engine, other),
+                on_clip=lambda: progress.advance(task),
+            )
     if json_:
         print_json({"model": str(path), "reference": str(reference_path), **report.to_dict()})
     else:
@@ -109,9 +112,11 @@ def _opened(
     return open_engine(path, backend, **options)
 
 
-def _windows(audio: list[str], engine: Engine, limit: int | None) -> Any:  # noqa: ANN401  # an array
+def _windows(
+    audio: list[str], engine: Engine, other: Engine, limit: int | None
+) -> NDArray[np.float32]:
     contract = engine.contract
-    n_samples = contract.n_samples or 64_600
+    n_samples = contract.n_samples or other.contract.n_samples or N_SAMPLES
     waves = []
     for path in find_audio(audio):
         decoded = read_audio(path, sample_rate_hz=contract.sample_rate_hz, max_samples=n_samples)
@@ -137,7 +142,8 @@ def _lengths(text: str | None, engine: Engine, other: Engine) -> list[int]:
 
 
 def _rendered(report: ParityReport, model: str, reference: str) -> Table:
-    table = Table(title=f"{model} against {reference}", title_justify="left", show_header=False)
+    title = Text(f"{model} against {reference}")  # no markup in file names
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_row("clips", str(report.n_clips))
     table.add_row("largest difference of a score", f"{report.max_difference:.2e}")
     table.add_row("mean difference", f"{report.mean_difference:.2e}")

@@ -73,6 +73,8 @@ def _read(path: Path) -> Project:
             raise UsageError(
                 f"{path}: {name} is {value!r}; it must be of type {types[name].__name__}."
             )
+        if type(value) is int and value < 1:
+            raise UsageError(f"{path}: {name} is {value}; it must be 1 or more.")
         if name in _PATHS or (name == "model" and (path.parent / str(value)).is_file()):
             content[name] = str(path.parent / str(value))
     return Project(**content)

@@ -16,7 +16,15 @@ from aasist_deploy.errors import EnvironmentLacks, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BACKENDS", "Backend", "Engine", "backend_for", "missing_packages", "open_engine"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Engine",
+    "backend_for",
+    "check_backend",
+    "missing_packages",
+    "open_engine",
+]
 
 
 class Backend(NamedTuple):
@@ -77,6 +85,19 @@ def backend_for(path: Path | str) -> str:
     )
 
 
+def check_backend(name: str) -> None:
+    """Refuse a name that is no backend.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    if name not in BACKENDS:
+        raise UsageError(
+            f"There is no backend '{name}'; known are: {', '.join(BACKENDS)}.",
+            fix="`aasist-deploy doctor` says which of them work here",
+        )
+
+
 def open_engine(path: Path | str, backend: str | None = None, **options: Any) -> Engine:  # noqa: ANN401
     """Open a model file, ready to score; close it, or use it as a context manager.
 
@@ -97,11 +118,7 @@ def open_engine(path: Path | str, backend: str | None = None, **options: Any) ->
     """
     path = Path(path)
     name = backend_for(path) if backend is None else backend
-    if name not in BACKENDS:
-        raise UsageError(
-            f"There is no backend '{name}'; known are: {', '.join(BACKENDS)}.",
-            fix="`aasist-deploy doctor` says which of them work here",
-        )
+    check_backend(name)
     row = BACKENDS[name]
     if path.suffix not in row.suffixes:
         raise UsageError(

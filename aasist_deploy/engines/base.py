@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aasist_deploy.contract import BONA_FIDE, ModelContract
-from aasist_deploy.errors import ShapeError
+from aasist_deploy.errors import ShapeError, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -107,11 +107,9 @@ class BaseEngine(ABC):
 
     def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         """All outputs of the model by name, for the same input as `score`."""
-        if not self._open:
-            raise ShapeError("The engine is closed.", fix="open it again with open_engine")
-        waves = check_waves(waves, self.contract)
+        waves = self._checked(waves)
         starts = range(0, len(waves), self.max_batch)
-        pieces = [self._run(waves[start : start + self.max_batch]) for start in starts]
+        pieces = [self._run_padded(waves[start : start + self.max_batch]) for start in starts]
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -132,6 +130,16 @@ class BaseEngine(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _checked(self, waves: Waves) -> Waves:
+        if not self._open:
+            raise ShapeError("The engine is closed.", fix="open it again with open_engine")
+        return check_waves(waves, self.contract)
+
+    def _run_padded(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
+        n_waves = len(waves)
+        outputs = self._run(fill_batch(waves, self.contract))
+        return {name: values[:n_waves] for name, values in outputs.items()}
 
     @abstractmethod
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
@@ -174,14 +182,24 @@ def check_waves(waves: Waves, contract: ModelContract) -> Waves:
             f"The model takes waves of {wanted} samples; these have {n_samples}.",
             fix="cut or tile them: aasist_deploy.audio.fit_length(wave, n_samples)",
         )
-    if n_waves < contract.batch[0]:
-        raise ShapeError(
-            f"The model takes batches of {contract.batch[0]} or more; this has {n_waves}."
-        )
+    if n_waves == 0:
+        raise ShapeError("The batch is empty: it holds no wave.")
     if not np.isfinite(waves).all():
         bad = int(np.count_nonzero(~np.isfinite(waves)))
         raise ShapeError(f"Waves hold {bad} samples that are NaN or infinite.")
     return np.ascontiguousarray(waves)
+
+
+def fill_batch(waves: Waves, contract: ModelContract) -> Waves:
+    """Repeat the last wave until the model's smallest batch is full; its results are dropped."""
+    lacking = contract.batch[0] - len(waves)
+    return waves if lacking <= 0 else np.concatenate([waves, np.repeat(waves[-1:], lacking, 0)])
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads below one."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"The number of threads is {threads}; it must be 1 or more.")
 
 
 def usable_cores() -> int:

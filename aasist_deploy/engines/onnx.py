@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from aasist_deploy.contract import read_contract
-from aasist_deploy.engines.base import BaseEngine, Waves, check_waves, usable_cores
+from aasist_deploy.contract import ModelContract, read_contract
+from aasist_deploy.engines.base import (
+    BaseEngine,
+    Waves,
+    check_threads,
+    fill_batch,
+    usable_cores,
+)
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +67,12 @@ class OnnxEngine(BaseEngine):
             raise UsageError(
                 f"There is no provider '{provider}'; known are: {', '.join(PROVIDERS)}."
             )
-        if threads is not None and threads < 1:
-            raise UsageError(f"The number of threads is {threads}; it must be 1 or more.")
+        check_threads(threads)
         self._path, self._content = path, file.content
         self._provider, self._device_id = provider, device_id
         self._threads = threads or usable_cores()
         self._session = self._new_session(file.content)
+        _check_names(self._session, contract, path)
         self._observer: Any = None
         where = f"{self._threads} threads" if provider == "cpu" else f"device {device_id}"
         super().__init__(contract, f"{PROVIDERS[provider]}, {where}", max_batch)
@@ -77,14 +83,15 @@ class OnnxEngine(BaseEngine):
         The values are inside the graph, so this opens a second session on a copy of the model that
         shows them (it needs the `onnx` package).
         """
+        waves = self._checked(waves)
         values: dict[str, str] = self.contract.topk.get("values", {})
         if not values:
             return {}
         if self._observer is None:
             self._observer = self._new_session(_showing(self._content, list(values.values())))
-        waves = check_waves(waves, self.contract)
-        results = self._observer.run(list(values.values()), {self.contract.input_name: waves})
-        orders = dict(zip(values, results, strict=True))
+        filled = fill_batch(waves, self.contract)
+        results = self._observer.run(list(values.values()), {self.contract.input_name: filled})
+        orders = {n: r[: len(waves)] for n, r in zip(values, results, strict=True)}
         if self.contract.topk["method"] == "topk":
             return {name: np.asarray(order, np.int64) for name, order in orders.items()}
         ratios: dict[str, float] = self.contract.topk["ratios"]
@@ -102,14 +109,7 @@ class OnnxEngine(BaseEngine):
         self._session = self._observer = None
 
     def _new_session(self, content: bytes) -> Any:  # noqa: ANN401  # onnxruntime has no types
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise EnvironmentLacks(
-                f"onnxruntime is installed but cannot be imported: {error}.",
-                fix="install one of onnxruntime and onnxruntime-gpu, never both: they overwrite "
-                "each other",
-            ) from error
+        ort = import_onnxruntime()
         wanted = PROVIDERS[self._provider]
         if wanted not in ort.get_available_providers():
             raise EnvironmentLacks(
@@ -152,6 +152,44 @@ class OnnxEngine(BaseEngine):
                 fix=_GPU_FIX,
             )
         return session
+
+
+def import_onnxruntime() -> Any:  # noqa: ANN401  # onnxruntime has no types
+    """The module, or the reason why it does not work.
+
+    Raises:
+        EnvironmentLacks: it cannot be imported, or only an empty folder of it is left.
+    """
+    try:
+        import onnxruntime as ort
+
+        ort.InferenceSession  # noqa: B018  # gone when one of the two packages was uninstalled
+    except (ImportError, AttributeError) as error:
+        raise EnvironmentLacks(
+            f"onnxruntime is installed but cannot be used: {error}.",
+            fix="uninstall onnxruntime and onnxruntime-gpu, then install one of the two, never "
+            "both: they overwrite each other",
+        ) from error
+    return ort
+
+
+def _check_names(session: Any, contract: ModelContract, path: Path) -> None:  # noqa: ANN401
+    """Refuse a contract that speaks of another input or other outputs than the graph has."""
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    outputs = [value.name for value in session.get_outputs()]
+    if list(inputs) != [contract.input_name] or not set(contract.outputs) <= set(outputs):
+        raise ModelFileError(
+            f"The contract in {path} says {contract.input_name} -> {', '.join(contract.outputs)}; "
+            f"the graph has {', '.join(inputs)} -> {', '.join(outputs)}.",
+            fix="export the checkpoint again",
+        )
+    n_samples = inputs[contract.input_name][-1]
+    if isinstance(n_samples, int) and n_samples != contract.n_samples:
+        raise ModelFileError(
+            f"The contract in {path} says waves of {contract.n_samples or 'any number of'} "
+            f"samples; the graph takes {n_samples}.",
+            fix="export the checkpoint again",
+        )
 
 
 def _showing(content: bytes, values: list[str]) -> bytes:

@@ -13,7 +13,7 @@ from torch import Tensor
 from aasist_deploy import models
 from aasist_deploy.audio import SAMPLE_RATE_HZ
 from aasist_deploy.contract import LOGIT_SCORE, ModelContract
-from aasist_deploy.engines.base import BaseEngine, Waves, check_waves
+from aasist_deploy.engines.base import BaseEngine, Waves, check_threads
 from aasist_deploy.errors import EnvironmentLacks, UsageError
 from aasist_deploy.models.graph import GraphPool
 
@@ -56,18 +56,9 @@ class TorchEngine(BaseEngine):
         threads: int | None = None,
         max_batch: int | None = None,
     ) -> None:
+        check_threads(threads)
+        self._device = _device(device)
         checkpoint = models.load_checkpoint(path, config)
-        try:
-            self._device = torch.device(device)
-        except RuntimeError as error:
-            raise UsageError(
-                f"PyTorch knows no device '{device}'.", fix="cpu, cuda, cuda:1"
-            ) from error
-        if self._device.type == "cuda" and not torch.cuda.is_available():
-            raise EnvironmentLacks(
-                f"The device '{device}' was asked for and PyTorch {torch.__version__} sees no GPU.",
-                fix="use --device cpu, or install a CUDA build of torch and a driver",
-            )
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = checkpoint.model.to(self._device)
@@ -101,7 +92,7 @@ class TorchEngine(BaseEngine):
 
                 hooks.append(module.order.register_forward_hook(keep))
         try:
-            self._run(check_waves(waves, self.contract))
+            self._run(self._checked(waves))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -119,6 +110,22 @@ class TorchEngine(BaseEngine):
 
     def _close(self) -> None:
         del self._model
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"PyTorch knows no device '{name}'.", fix="cpu, cuda, cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"The device '{name}' is not supported.", fix="cpu, cuda, cuda:1")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentLacks(
+            f"The device '{name}' was asked for and PyTorch {torch.__version__} sees "
+            f"{torch.cuda.device_count() or 'no'} GPU.",
+            fix="use --device cpu, or install a CUDA build of torch and a driver",
+        )
+    return device
 
 
 ENGINE = TorchEngine

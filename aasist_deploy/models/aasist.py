@@ -80,7 +80,7 @@ class AasistConfig:
                 pool_ratios=tuple(float(r) for r in config["pool_ratios"]),
                 temperatures=tuple(float(t) for t in config["temperatures"]),
             )
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise CheckpointError(
                 f"The model configuration has a value of the wrong form: {error}.",
                 fix="compare with the model_config object of the published AASIST.conf",
@@ -90,7 +90,25 @@ class AasistConfig:
                 f"The model configuration has {len(made.filts)} filts, {len(made.pool_ratios)} "
                 f"pool_ratios and {len(made.temperatures)} temperatures; AASIST takes 5, 3 and 3."
             )
+        made._check_values()
         return made
+
+    def _check_values(self) -> None:
+        given = 1
+        for number, (taken, made) in enumerate(self.block_channels):
+            if taken != given:
+                raise CheckpointError(
+                    f"The configured filts do not chain: block {number} takes {taken} channels and "
+                    f"is given {given}."
+                )
+            given = made
+        sizes = [self.nb_samp, self.first_conv, self.filts[0] // FREQUENCY_POOL, *self.gat_dims]
+        if min(*sizes, *(made for _, made in self.block_channels)) < 1:
+            raise CheckpointError("The model configuration has a size below 1.")
+        if not all(0 < ratio <= 1 for ratio in self.pool_ratios) or min(self.temperatures) <= 0:
+            raise CheckpointError(
+                "The configured pool_ratios must be in (0, 1] and the temperatures above 0."
+            )
 
     @property
     def block_channels(self) -> tuple[tuple[int, int], ...]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import pickle  # for the name of the error only; nothing is unpickled here
-import zipfile
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +103,7 @@ def load_checkpoint(path: Path | str, config: Mapping[str, Any] | None = None) -
     return Checkpoint(
         model=model.eval(),
         architecture=str(found["architecture"]),
-        config=json.loads(json.dumps(dict(found))),
+        config=json.loads(json.dumps(asdict(model.config))),
         path=path,
         sha256=digest,
     )
@@ -129,20 +129,27 @@ def _read_weights(path: Path) -> tuple[Any, dict[str, Any] | None]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a file of weights: loading it without running code from it failed "
-            f"({str(error).splitlines()[0]}).",
+            f"({_first_line(error)}).",
             fix="save the model's state_dict(), not the model object",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # its unpickler raises a dozen types on damaged bytes
         raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or it is damaged: {str(error).splitlines()[0]}.",
+            f"{path} is not a PyTorch checkpoint, or it is damaged "
+            f"({type(error).__name__}: {_first_line(error)}).",
             fix="give a .pth or .safetensors file of weights",
         ) from error
     config = content.get(_CONFIG_KEY) if isinstance(content, dict) else None
     return content, config if isinstance(config, dict) else None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any] | None]:

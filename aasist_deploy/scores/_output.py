@@ -90,7 +90,7 @@ def open_rows(output: Path | None, row_format: RowFormat) -> Iterator[RowWriter]
     kinds: dict[str, type[_Csv | _Jsonl | _Txt]] = {"csv": _Csv, "jsonl": _Jsonl, "txt": _Txt}
     if output is None:
         # File names need not be UTF-8; what Python read comes out as it was.
-        sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         yield kinds[row_format](sys.stdout)
         return
     try:
@@ -180,7 +180,9 @@ def _parquet(output: Path) -> Iterator[RowWriter]:
             values = _Row.of(row)
             as_dict = {column: getattr(values, column) for column in COLUMNS}
             # Parquet text is UTF-8: bytes of a name that are not become \udcXX in letters.
-            as_dict["path"] = values.path.encode(errors="backslashreplace").decode()
+            for column in ("path", "error"):
+                if as_dict[column] is not None:
+                    as_dict[column] = as_dict[column].encode(errors="backslashreplace").decode()
             rows.append(as_dict)
             if len(rows) >= _PARQUET_ROWS:
                 flush()

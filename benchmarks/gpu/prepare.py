@@ -1,36 +1,37 @@
-"""Prepare, on any machine, the folder that the GPU benchmarks read: clips, references, models, wheels.
+"""Prepare the folder that the GPU benchmarks read: clips, references, models, wheels.
 
-    PYTHONPATH=.:benchmarks python benchmarks/gpu/prepare.py .gpu/bench --shared ../shared
+    PYTHONPATH=. python benchmarks/gpu/prepare.py .gpu/bench --shared ../shared
 
-The clips are ASVspoof 2019 LA utterances (ODC-By 1.0) with the logits that the published code gives
-for them. They travel as one lossless FLAC file of the first 64,600 samples of each; `unpack_clips.py`
-makes the tiled windows from it.
+The clips are ASVspoof 2019 LA utterances (ODC-By 1.0) with the logits that the published code
+gives for them. They travel as one lossless FLAC file of the first 64,600 samples of each;
+`unpack_clips.py` makes the tiled windows from it.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
 import soundfile
 import typer
-from common import MODELS, N_SAMPLES
-from numpy.typing import NDArray
 from onnx import numpy_helper
-from published_structure import as_published, plain_onnx
-from unpack_clips import unpack_clips
 
 from aasist_deploy.audio import fit_length, read_audio
 from aasist_deploy.export import ExportOptions, export_onnx
 from aasist_deploy.models import load_checkpoint
-from aasist_deploy.trials import Trial, load_asvspoof2019
+from aasist_deploy.trials import Trial, load_dataset
+from benchmarks.common import MODELS, N_SAMPLES
+from benchmarks.gpu.unpack_clips import unpack_clips
+from benchmarks.published_structure import as_published, plain_onnx
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WHEELS: Final = ("soundfile", "soxr", "cffi", "pycparser", "platformdirs")
 PLATFORMS: Final = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -51,14 +52,16 @@ def main(
     trials = [
         trial
         for split in ("train", "dev", "eval")
-        for trial in load_asvspoof2019(shared / "data" / "LA_mini", split).trials
+        for trial in load_dataset("asvspoof2019-la", shared / "data" / "LA_mini", split).trials
     ]
     write_clips(trials, shared / "golden", out)
     (out / "models").mkdir(exist_ok=True)
     waves = np.load(out / "waves.npy")[:3].astype(np.float32) / 32768
     for name in MODELS:
-        shutil.copyfile(shared / "models" / "clovaai" / f"{name}.pth", out / "models" / f"{name}.pth")
-        os.chmod(out / "models" / f"{name}.pth", 0o644)
+        shutil.copyfile(
+            shared / "models" / "clovaai" / f"{name}.pth", out / "models" / f"{name}.pth"
+        )
+        (out / "models" / f"{name}.pth").chmod(0o644)
         write_graphs(out, name, waves)
     (out / "waves.npy").unlink()  # made again where it is needed
     if wheels:
@@ -100,7 +103,7 @@ def write_graphs(out: Path, name: str, waves: NDArray[np.float32]) -> None:
     logits = {plain: logits_of(plain, waves)}
     for form in FORMS:
         path = out / "onnx" / f"{name}.{form}.onnx"
-        made = export_onnx(checkpoint, path, ExportOptions(topk=form))  # type: ignore[arg-type]  # a Literal
+        made = export_onnx(checkpoint, path, ExportOptions(topk=form))
         older = out / "onnx17" / path.name
         older.parent.mkdir(exist_ok=True)
         onnx.save(at_opset_17(onnx.load(path)), older)

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import N_SAMPLES
+
+from benchmarks.common import N_SAMPLES
 
 
 def unpack_clips(folder: Path) -> Path:

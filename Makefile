@@ -1,0 +1,96 @@
+# Everything here works from a bare clone with Python 3.11 or newer and make: what is needed is
+# installed into .venv, in the versions of constraints.txt.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN ?= $(VENV)/bin
+# Where the demonstration writes.
+DEMO ?= demo
+
+# The first interpreter on PATH that is new enough and can make environments. Set PYTHON to choose.
+FIND_PYTHON = IFS=:; for folder in $$PATH; do \
+  for name in python3 python3.13 python3.12 python3.11; do \
+    "$$folder/$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+      2>/dev/null && { echo "$$folder/$$name"; exit; }; \
+  done; done
+PYTHON ?= $(shell $(FIND_PYTHON))
+
+# A folder of published weights beside the checkout is used when no other mirror is named.
+ifeq ($(origin AASIST_DEPLOY_MIRROR),undefined)
+ifneq ($(wildcard ../shared/models/clovaai/AASIST.pth),)
+export AASIST_DEPLOY_MIRROR := ../shared/models/clovaai
+endif
+endif
+# The demonstration leaves nothing outside this folder.
+export AASIST_DEPLOY_CACHE ?= $(DEMO)/cache
+
+.PHONY: help demo demo-steps test check lint format types floors deps typos bench wheel clean
+
+help: ## Say what can be made.
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/ready ## Export published AASIST, prove parity, score and evaluate the demo clips.
+	@$(MAKE) --no-print-directory demo-steps
+
+test: $(VENV)/ready ## Run the tests.
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: lint types floors deps typos test ## Run all checks and the tests.
+
+lint: $(VENV)/ready ## Check style and formatting.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/ready ## Format the code.
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+types: $(VENV)/ready ## Check the types.
+	$(BIN)/mypy
+
+floors: $(VENV)/ready ## Check that modules import only from lower floors.
+	$(BIN)/lint-imports
+
+deps: $(VENV)/ready ## Check imports against the declared dependencies.
+	$(BIN)/deptry .
+
+typos: $(VENV)/ready ## Check the spelling.
+	$(BIN)/typos
+
+bench: $(VENV)/ready ## Measure speed on this machine; see benchmarks/README.md.
+	$(BIN)/python -m benchmarks.speed_cpu -o benchmarks/results/$$(date +%F)-cpu.json
+
+wheel: $(VENV)/ready ## Build the wheel into dist/.
+	$(BIN)/python -m hatchling build -t wheel
+
+clean: ## Remove the environment and everything that was built.
+	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+demo-steps: # The demonstration itself, with the tools in $(BIN).
+	@weights=$$($(BIN)/aasist-deploy pull aasist) || exit $$?; \
+	set -e; \
+	step() { printf '\n$$ aasist-deploy'; printf ' %s' "$$@"; printf '\n'; $(BIN)/aasist-deploy "$$@"; }; \
+	step export "$$weights" -o $(DEMO)/aasist.onnx; \
+	step parity $(DEMO)/aasist.onnx --reference "$$weights" --audio examples/demo_clips; \
+	step score $(DEMO)/aasist.onnx examples/demo_clips -o $(DEMO)/scores.csv; \
+	step eval $(DEMO)/aasist.onnx --dataset manifest --root examples/demo_clips --out $(DEMO); \
+	printf '%s\n' '' \
+	  'These 28 clips are few and out of domain; what their figures mean: examples/demo_clips/README.md' \
+	  'Scores of each file: $(DEMO)/scores.csv' 'Report, for a browser: $(DEMO)/report.html'
+
+# One environment for everything; made again when the versions change.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' && '$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed and was not found: install it, or name it with make PYTHON=/path/to/python3."; exit 3; } >&2
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make environments: install its venv module (Debian: apt-get install python3-venv)."; exit 3; } >&2
+	@echo "Setting up $(VENV) with $(PYTHON); this is done once and takes some minutes."
+	@'$(PYTHON)' -m venv $(VENV)
+	@{ $(BIN)/python -m pip install -q --disable-pip-version-check --retries 2 -c constraints.txt pip \
+	  && $(BIN)/python -m pip install -q --retries 2 -c constraints.txt --build-constraint constraints.txt \
+	    -e '.[export,onnx,parquet]' --group dev; } >$(VENV)/install.log 2>&1 \
+	  || { grep -v '^WARNING' $(VENV)/install.log | tail -n 1; \
+	       echo "The packages could not be installed; is there a network? The whole log is $(VENV)/install.log."; exit 3; } >&2
+	@touch $@

@@ -1,0 +1,38 @@
+"""Packages that only some verbs need, and the extras of aasist-deploy that install them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
+
+from aasist_deploy.errors import EnvironmentLacks
+
+# ONNX Runtime is no part of the extra `export`: it comes with `onnx` or `onnx-gpu`, never both.
+EXPORT_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def missing_for_export() -> list[str]:
+    """Import names that exporting needs and this environment lacks."""
+    return [name for name in EXPORT_PACKAGES if find_spec(name) is None]
+
+
+def export_install_command(missing: list[str]) -> str:
+    """The command that installs what is missing; it leaves an installed ONNX Runtime alone."""
+    extras = "export,onnx" if "onnxruntime" in missing else "export"
+    return f"pip install 'aasist-deploy[{extras}]'"
+
+
+def require_export_packages(why: str) -> None:
+    """Check that a checkpoint can be exported here.
+
+    Args:
+        why: Who needs it, the beginning of a sentence: "Exporting needs".
+
+    Raises:
+        EnvironmentLacks: a package is missing.
+    """
+    if missing := missing_for_export():
+        raise EnvironmentLacks(
+            f"{why} the package {', '.join(missing)}, which is not installed.",
+            fix=export_install_command(missing),
+        )

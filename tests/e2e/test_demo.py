@@ -1,0 +1,79 @@
+"""The first command of the README, with the tools of this environment."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+N_CLIPS = 28
+
+
+def make(target: str, *variables: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    if not Path(sys.executable).with_name("aasist-deploy").exists():
+        pytest.skip("needs aasist-deploy installed beside this Python")
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "AASIST_DEPLOY"))
+    }
+    return subprocess.run(
+        ["make", "--no-print-directory", target, f"BIN={Path(sys.executable).parent}", *variables],
+        cwd=REPOSITORY,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_demo_with_a_mirror(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    mirror = str(shared / "models" / "clovaai")
+    done = make("demo-steps", f"DEMO={tmp_path}", AASIST_DEPLOY_MIRROR=mirror)
+    assert done.returncode == 0, done.stderr
+    assert "parity                        │ holds" in done.stdout
+    assert f"{tmp_path}/report.html" in done.stdout.splitlines()[-1]
+    with (tmp_path / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == N_CLIPS
+    assert not any(row["error"] for row in rows)
+    report = json.loads((tmp_path / "report.json").read_text())
+    # What examples/demo_clips/README.md says of these figures.
+    assert report["eer_percent"] == 0
+    people = [float(r["score"]) for r in rows if Path(r["path"]).name.startswith("human")]
+    assert sum(score < 1.49 for score in people) == 5
+    assert min(people) == pytest.approx(0.20, abs=0.005)
+    engines = [float(r["score"]) for r in rows if not Path(r["path"]).name.startswith("human")]
+    assert max(engines) == pytest.approx(-0.28, abs=0.005)
+
+
+def test_demo_without_network_and_mirror_says_so_and_stops(tmp_path: Path) -> None:
+    closed = "http://127.0.0.1:9"  # the discard port: nothing listens there
+    proxies = {name: closed for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+    done = make("demo-steps", f"DEMO={tmp_path}", AASIST_DEPLOY_MIRROR="", **proxies)
+    assert done.returncode == 2  # make's own, for a recipe that failed
+    said, fix, of_make = done.stderr.splitlines()
+    assert said.startswith("error: The weights of aasist are not in the cache, and ")
+    assert fix.startswith("Fix: set AASIST_DEPLOY_MIRROR to a folder or address that holds ")
+    assert of_make.endswith("Error 3")
+    assert done.stdout == ""
+    assert not (tmp_path / "aasist.onnx").exists()
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make(f"{tmp_path}/venv/ready", f"VENV={tmp_path}/venv", f"PYTHON={old}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0].startswith("Python 3.11 or newer is needed")
+    assert not (tmp_path / "venv").exists()

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aasist_deploy import doctor, extras
+from aasist_deploy.doctor import Finding, examine
+
+
+def findings() -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine()}
+
+
+def test_this_environment_runs_both_backends_and_exports() -> None:
+    found = findings()
+    assert found["onnx"].works
+    assert "ONNX Runtime" in found["onnx"].detail
+    assert found["torch"].works
+    assert found["export"].works
+
+
+def test_every_finding_that_does_not_work_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aasist_deploy.engines.find_spec", lambda _name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _name: None)
+    found = findings()
+    assert not any(finding.works for finding in found.values())
+    assert found["onnx"].detail == "needs onnxruntime: pip install 'aasist-deploy[onnx]'"
+    assert found["torch"].detail == "needs torch: pip install 'aasist-deploy[torch]'"
+    assert "aasist-deploy[export" in found["export"].detail
+
+
+def test_provider_that_the_build_lacks_is_told(fake_onnxruntime: Any) -> None:
+    fake_onnxruntime(["CPUExecutionProvider"], ["CPUExecutionProvider"])
+    found = findings()
+    assert not found["onnx, cuda"].works
+    assert "this build of ONNX Runtime has no CUDAExecutionProvider" in found["onnx, cuda"].detail
+
+
+def test_listed_provider_is_tried_because_listing_proves_nothing(fake_onnxruntime: Any) -> None:
+    listed = ["CUDAExecutionProvider", "TensorrtExecutionProvider", "CPUExecutionProvider"]
+    fake_onnxruntime(listed, ["CPUExecutionProvider"])
+    found = findings()
+    assert not found["onnx, cuda"].works
+    assert "a session took CPUExecutionProvider instead" in found["onnx, cuda"].detail
+    fake_onnxruntime(listed, RuntimeError("no libcudnn\nsecond line"))
+    assert "no libcudnn" in findings()["onnx, cuda"].detail
+    fake_onnxruntime(listed, listed)
+    assert findings()["onnx, cuda"].works
+    assert findings()["onnx, tensorrt"].works
+
+
+def test_probe_model_is_a_model_that_onnx_runtime_takes() -> None:
+    assert doctor._try_provider("CPUExecutionProvider") is None
+
+
+@pytest.mark.parametrize(
+    "names", [["onnxruntime", "onnxruntime-gpu"], ["ONNXRuntime-GPU", "onnxruntime"]]
+)
+def test_both_packages_of_onnx_runtime_together_are_told(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = [SimpleNamespace(metadata={"Name": name}) for name in [*names, "numpy"]]
+    monkeypatch.setattr(doctor, "distributions", lambda: installed)
+    finding = findings()["onnx packages"]
+    assert not finding.works
+    assert "overwrite each other" in finding.detail
+
+
+def test_one_package_of_onnx_runtime_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = [SimpleNamespace(metadata={"Name": name}) for name in ("onnxruntime", None)]
+    monkeypatch.setattr(doctor, "distributions", lambda: installed)
+    assert "onnx packages" not in findings()
+
+
+def test_empty_folder_that_an_uninstall_left_is_explained(fake_onnxruntime: Any) -> None:
+    fake_onnxruntime(None, [])
+    found = findings()
+    assert not found["onnx"].works
+    assert "cannot be used" in found["onnx"].detail
+    assert "then install one of the two" in found["onnx"].detail
+    assert "onnx, cuda" not in found
