@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import ModelFileError
-from aasist_deploy.onnx_file import OnnxFile, read_onnx_file
+from aasist_deploy.onnx_file import OnnxFile, read_onnx_file, with_metadata, write_onnx_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,8 @@ class ModelContract:
         batch: [smallest, largest] batch; largest is None when any batch works.
         checkpoint_sha256: Hash of the file the weights came from.
         graph_sha256: Hash of the graph's bytes; a file that was altered is refused.
-        calibration: {"scale", "offset"} of score -> log-likelihood ratio, or None.
+        calibration: {"scale", "offset"} of score -> log-likelihood ratio and what they were fitted
+            on (`aasist_deploy.calibration.Calibration`), or None.
         thresholds: Named decision thresholds on the score.
         tools: Name -> version of what made the file.
     """
@@ -74,7 +75,7 @@ class ModelContract:
     fp32_nodes: tuple[str, ...] = ()
     topk: dict[str, Any] = field(default_factory=dict)
     batch: tuple[int, int | None] = (1, None)
-    calibration: dict[str, float] | None = None
+    calibration: dict[str, Any] | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
 
@@ -165,3 +166,23 @@ def read_contract(path: Path | str) -> tuple[ModelContract, OnnxFile]:
             fix="export the checkpoint again; a graph edited on purpose needs a new contract",
         )
     return contract, file
+
+
+def write_contract(contract: ModelContract, file: OnnxFile, output: Path) -> None:
+    """Write an ONNX file with another contract; the graph and all else stay byte for byte.
+
+    Entries of the metadata that are none of ours are kept. The place, which may be the file's own,
+    holds either what it held or the whole new file.
+
+    Raises:
+        ModelFileError: the contract is that of another graph, or the file would be too large.
+        OutputError: the place cannot be written.
+    """
+    if contract.graph_sha256 != file.graph_sha256:
+        raise ModelFileError(
+            f"The contract is that of the graph {contract.graph_sha256[:12] or 'nothing'}; "
+            f"{file.path} holds the graph {file.graph_sha256[:12]}.",
+            fix="change the contract that read_contract gives for this file",
+        )
+    metadata = {**file.metadata, **contract.to_metadata()}
+    write_onnx_file(output, with_metadata(file, metadata))

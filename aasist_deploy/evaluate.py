@@ -13,15 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from aasist_deploy.errors import MetricError
-from aasist_deploy.metrics import Compat, MetricsSummary, summarize
+from aasist_deploy.metrics import ASVSPOOF5_ASV, Compat, MetricsSummary, summarize
 from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, score_files
-from aasist_deploy.scores import ScoreRow, ScoreTable, read_asv_scores
+from aasist_deploy.scores import (
+    ScoreRow,
+    ScoreTable,
+    condition_columns,
+    read_asv_scores,
+    read_asv_scores_2021,
+    speaker_column,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from aasist_deploy.engines import Engine
+    from aasist_deploy.metrics import Bootstrap, FixedAsvRates
+    from aasist_deploy.scores import AsvScores
     from aasist_deploy.trials import Dataset, Trial
 
 REPORT_SCHEMA: Final = "aasist-deploy/report/1"
@@ -70,6 +79,8 @@ class Evaluation:
             scores=np.array([f.score for _, f in self.scored], dtype=np.float64),
             is_bonafide=np.array([t.label == "bonafide" for t in trials], dtype=np.bool_),
             attacks=tuple(t.attack for t in trials),
+            speakers=speaker_column(trials),
+            conditions=condition_columns(trials),
         )
 
 
@@ -101,11 +112,19 @@ def evaluate(
     return Evaluation(dataset=dataset, files=tuple(files), seconds=time.perf_counter() - start)
 
 
-def metrics_of(evaluation: Evaluation, compat: Compat = "corrected") -> MetricsSummary:
+def metrics_of(
+    evaluation: Evaluation, compat: Compat = "corrected", bootstrap: Bootstrap | None = None
+) -> MetricsSummary:
     """The metrics of an evaluation, with the ASV scores that belong to its split.
 
+    Args:
+        evaluation: One or more scored trials of each class.
+        compat: Arithmetic of the metrics.
+        bootstrap: How to make confidence intervals; none unless given.
+
     Raises:
-        MetricError: a class has no scored trial.
+        MetricError: a class has no scored trial, or speakers are to be resampled that the dataset
+            does not name.
     """
     table = evaluation.table()
     if len(table.utterances) == 0:
@@ -113,8 +132,29 @@ def metrics_of(evaluation: Evaluation, compat: Compat = "corrected") -> MetricsS
             f"None of the {len(evaluation.files)} trials could be scored; first error: "
             f"{evaluation.failed[0][1].error}"
         )
-    asv = evaluation.dataset.asv_scores
-    return summarize(table, None if asv is None else read_asv_scores(asv), compat=compat)
+    return summarize(
+        table,
+        asv_of(evaluation.dataset),
+        compat=compat,
+        conditions=table.conditions,
+        bootstrap=bootstrap,
+        speakers=table.speakers if bootstrap and bootstrap.unit == "speaker" else None,
+    )
+
+
+def asv_of(dataset: Dataset) -> AsvScores | FixedAsvRates | None:
+    """The speaker verification system of a dataset's t-DCF: its scores, fixed rates, or none.
+
+    Raises:
+        ScoresError: the ASV scores that lie beside the dataset cannot be read.
+    """
+    if dataset.metrics == "asvspoof5-t2":
+        return ASVSPOOF5_ASV
+    if dataset.asv_scores is None:
+        return None
+    if dataset.asv_key is None:
+        return read_asv_scores(dataset.asv_scores)
+    return read_asv_scores_2021(dataset.asv_scores, dataset.asv_key, dataset.split)
 
 
 def report_of(
@@ -131,6 +171,7 @@ def report_of(
         "dataset": {
             "name": dataset.name,
             "split": dataset.split,
+            "metrics": dataset.metrics,
             "root": str(root),
             "protocol": str(dataset.protocol),
             "asv_scores": None if dataset.asv_scores is None else str(dataset.asv_scores),
@@ -149,6 +190,16 @@ def report_of(
             "n_tiled": sum(f.tiled for f in files),
             "n_cut": sum(f.cut for f in files),
         },
+        "decoding": [
+            {
+                "utterance": trial.utterance,
+                "path": str(file.path),
+                "second_decoder": file.second_decoder,
+                "note": file.note,
+            }
+            for trial, file in evaluation.scored
+            if file.second_decoder or file.note
+        ],
         "failures": [
             {"utterance": trial.utterance, "path": str(file.path), "error": file.error}
             for trial, file in evaluation.failed

@@ -1,4 +1,4 @@
-"""The outermost layer of an ONNX file, read with the standard library alone.
+"""The outermost layer of an ONNX file, read and rewritten with the standard library alone.
 
 A model file must be checked before any runtime parses it, and on machines that hold no `onnx`
 package. What the check needs is small: the bytes of the graph (their hash is in the contract) and
@@ -11,20 +11,24 @@ StringStringEntryProto: key 1, value 2); wire types from the protobuf encoding g
 
 from __future__ import annotations
 
+import os
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aasist_deploy.errors import ModelFileError
+from aasist_deploy.errors import ModelFileError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MAX_FILE_BYTES: Final = 2**31 - 1  # protobuf's own limit for one message
 _GRAPH: Final = 7
 _METADATA: Final = 14
 _LAST_FIELD: Final = 31  # ModelProto's highest is 26; bytes with higher ones are something else
+_METADATA_TAG: Final = bytes([_METADATA << 3 | 2])  # 2: bytes with a length, as below
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -104,6 +108,63 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
     )
 
 
+def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of the file with other metadata; all else, the graph too, stays byte for byte.
+
+    Args:
+        file: The checked file.
+        metadata: All key-value pairs that it shall have.
+
+    Raises:
+        ModelFileError: the file would be larger than ONNX allows.
+    """
+    view = memoryview(file.content)
+    kept = [view[a:b] for number, a, _, b in _spans(view) if number != _METADATA]
+    entries = []
+    for key, value in metadata.items():
+        texts = (key.encode(), value.encode())
+        entry = b"".join(
+            bytes([number << 3 | _BYTES]) + _as_varint(len(text)) + text
+            for number, text in enumerate(texts, start=1)
+        )
+        entries.append(_METADATA_TAG + _as_varint(len(entry)) + entry)
+    content = b"".join([*kept, *entries])
+    if len(content) > MAX_FILE_BYTES:
+        raise ModelFileError(
+            f"{file.path} with its metadata would have {len(content)} bytes; "
+            f"ONNX allows {MAX_FILE_BYTES}."
+        )
+    return content
+
+
+def write_onnx_file(path: Path, content: bytes) -> None:
+    """Write a file so that the place holds either what it held or the whole new one.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    place = path.resolve()  # a link stays a link
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if place.exists():
+                shutil.copymode(place, temporary)
+            temporary.replace(place)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            fix="name a place in an existing folder that you may write to",
+        ) from error
+
+
 class _NotProtobufError(ValueError):
     """The bytes break a rule of the wire format."""
 
@@ -122,15 +183,22 @@ def _model_fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:
     """Yield (field number, bytes of a length-delimited field or None) of one message."""
+    for number, _, start, end in _spans(view):
+        yield number, None if start is None else view[start:end]
+
+
+def _spans(view: memoryview) -> Iterator[tuple[int, int, int | None, int]]:
+    """Yield (field number, its first byte, first byte of its bytes or None, end) of each field."""
     position = 0
     while position < len(view):
+        first = position
         tag, position = _varint(view, position)
         number, wire_type = tag >> 3, tag & 7
         if number == 0:
             raise _NotProtobufError(f"field number 0 at byte {position - 1}")
         if wire_type == _VARINT:
             _, position = _varint(view, position)
-            yield number, None
+            yield number, first, None, position
             continue
         if wire_type == _BYTES:
             length, position = _varint(view, position)
@@ -141,8 +209,16 @@ def _fields(view: memoryview) -> Iterator[tuple[int, memoryview | None]]:
         if position + length > len(view):
             missing = position + length - len(view)
             raise _NotProtobufError(f"{missing} bytes are missing in field {number}")
-        yield number, view[position : position + length] if wire_type == _BYTES else None
-        position += length
+        start, position = position, position + length
+        yield number, first, start if wire_type == _BYTES else None, position
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aasist_deploy.audio import Audio, fit_length, read_audio
+from aasist_deploy.calibration import Calibration, p_spoof
 from aasist_deploy.errors import AudioError
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class ScoredFile:
         resampled: The file had another sample rate than the model.
         tiled: The clip was shorter than the window and was repeated.
         cut: The clip was longer than the window; its start was scored.
+        note: What the decoder had to say of the file, or None.
+        llr: Log-likelihood ratio in nats, when the model is calibrated and there is a score.
+        p_spoof: Probability of spoof at a prior of 0.5; as `llr`.
     """
 
     path: Path
@@ -57,6 +61,9 @@ class ScoredFile:
     resampled: bool = False
     tiled: bool = False
     cut: bool = False
+    note: str | None = None
+    llr: float | None = None
+    p_spoof: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,8 @@ def _decode(path: Path, contract: ModelContract) -> _Window | ScoredFile:
 
 def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[ScoredFile]:
     windows = [item for item in waiting if isinstance(item, _Window)]
+    held = engine.contract.calibration
+    calibration = None if held is None else Calibration.from_dict(held)
     scores = iter(engine.score(np.stack([w.wave for w in windows])) if windows else ())
     for item in waiting:
         if isinstance(item, ScoredFile):
@@ -152,6 +161,7 @@ def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[Sco
             continue
         n_samples, audio, score = len(item.wave), item.audio, float(next(scores))
         finite = math.isfinite(score)
+        llr = float(calibration.llr(score)) if finite and calibration else None
         yield ScoredFile(
             path=item.path,
             score=score if finite else None,
@@ -161,4 +171,7 @@ def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[Sco
             resampled=audio.source_rate_hz != engine.contract.sample_rate_hz,
             tiled=len(audio.wave) < n_samples,
             cut=len(audio.wave) > n_samples,
+            note=audio.note,
+            llr=llr,
+            p_spoof=None if llr is None else float(p_spoof(llr)),
         )

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aasist_deploy.cli.calibrate import calibrate_
 from aasist_deploy.cli.common import configure_logging, print_error
+from aasist_deploy.cli.convert import convert
 from aasist_deploy.cli.doctor import doctor
 from aasist_deploy.cli.eval import eval_
 from aasist_deploy.cli.export import export
+from aasist_deploy.cli.fuse import fuse
 from aasist_deploy.cli.inspect import inspect
 from aasist_deploy.cli.metrics import metrics
 from aasist_deploy.cli.parity import parity
 from aasist_deploy.cli.pull import pull
+from aasist_deploy.cli.report import report
+from aasist_deploy.cli.robustness import robustness
 from aasist_deploy.cli.score import score
 from aasist_deploy.errors import AasistDeployError
 
@@ -61,7 +66,12 @@ _VERBS: dict[str, Callable[..., None]] = {
     "score": score,
     "eval": eval_,
     "metrics": metrics,
+    "calibrate": calibrate_,
+    "fuse": fuse,
+    "convert": convert,
     "parity": parity,
+    "report": report,
+    "robustness": robustness,
     "inspect": inspect,
     "doctor": doctor,
 }

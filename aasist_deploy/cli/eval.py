@@ -21,12 +21,12 @@ from aasist_deploy.cli.tables import summary_table
 from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
-from aasist_deploy.metrics import Compat, MetricsSummary
+from aasist_deploy.metrics import Bootstrap, Compat, MetricsSummary, Unit
 from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
-from aasist_deploy.report import write_report
+from aasist_deploy.report import N_BOOTSTRAP, write_report
 from aasist_deploy.resolve import backend_of, model_file
 from aasist_deploy.scores import write_scores_txt
-from aasist_deploy.trials import Dataset, dataset_names, load_dataset
+from aasist_deploy.trials import Dataset, dataset_names, default_split, load_dataset
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +44,11 @@ def eval_(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, dev or eval; for a manifest also all.")
+        str | None,
+        typer.Option(
+            help="train, dev or eval; for asvspoof2021 eval, progress, hidden or all. Default: "
+            "eval, or all for in-the-wild and a manifest."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for scores.txt, report.json and report.html.")
@@ -58,6 +62,30 @@ def eval_(
         Compat | None,
         typer.Option(help="Arithmetic of the metrics: corrected (default) or official."),
     ] = None,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Resamples for confidence intervals. Default: 1000, little beside scoring; "
+            "0: none.",
+        ),
+    ] = N_BOOTSTRAP,
+    by: Annotated[
+        Unit,
+        typer.Option(
+            help="What a resample draws: utterance, or speaker with all of their trials (wider, "
+            "and the honest one for new speakers)."
+        ),
+    ] = "utterance",
+    players: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=50,
+            help="Embed the audio of so many of the hardest trials in report.html; off by default, "
+            "for the page then holds recordings of people.",
+        ),
+    ] = 0,
     json_: JsonOption = False,
 ) -> None:
     """Score all trials of a dataset; write scores.txt, report.json and report.html.
@@ -74,7 +102,7 @@ def eval_(
     trials = load_dataset(
         kind,
         Path(_needed("--root", str(root) if root else project.root)),
-        split or project.split or ("all" if kind == "manifest" else "eval"),
+        split or project.split or default_split(kind),
     )
     trials.require_audio()
     folder = out or Path(project.out or "results")
@@ -94,7 +122,8 @@ def eval_(
         )
         evaluation = _evaluate(engine, trials, batch or project.batch or DEFAULT_BATCH, folder)
         write_scores_txt(folder / "scores.txt", evaluation.rows())
-        summary = metrics_of(evaluation, arithmetic)
+        how = Bootstrap(n=bootstrap, unit=by) if bootstrap else None
+        summary = metrics_of(evaluation, arithmetic, how)
         report = report_of(
             evaluation, summary, engine, shlex.join(["aasist-deploy", *sys.argv[1:]])
         )
@@ -108,6 +137,9 @@ def eval_(
         attacks=table.attacks,
         utterances=table.utterances,
         out_dir=folder,
+        conditions=table.conditions,
+        paths=[file.path for _, file in evaluation.scored],
+        players=players,
     )
     _render(evaluation, summary, report, page, json_=json_)
 

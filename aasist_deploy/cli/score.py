@@ -69,7 +69,7 @@ def score(
     n_failed = 0
     with (
         open_engine(path, name, **options) as engine,
-        open_rows(output, row_format) as writer,
+        open_rows(output, row_format, calibrated=engine.contract.calibration is not None) as writer,
     ):
         stderr.print(f"window: {window_rule(engine.contract)}", style="dim", markup=False)
         rows = score_files(engine, paths, batch=batch or project.batch or DEFAULT_BATCH)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from aasist_deploy.calibration import Calibration, p_spoof
 from aasist_deploy.contract import BONA_FIDE, ModelContract
-from aasist_deploy.errors import ShapeError, UsageError
+from aasist_deploy.errors import ModelFileError, ShapeError, UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,6 +46,14 @@ class Engine(Protocol):
 
     def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         """(B, N) float32 waves -> every output of the model by name, first axis B."""
+        ...
+
+    def llr(self, waves: Waves) -> NDArray[np.float64]:
+        """(B, N) float32 waves -> (B,) log-likelihood ratios in nats, of a calibrated model."""
+        ...
+
+    def p_spoof(self, waves: Waves, prior_spoof: float = 0.5) -> NDArray[np.float64]:
+        """(B, N) float32 waves -> (B,) probabilities of spoof, of a calibrated model."""
         ...
 
     def close(self) -> None:
@@ -86,6 +95,8 @@ class BaseEngine(ABC):
         self.device = device
         limits = [n for n in (max_batch or DEFAULT_MAX_BATCH, contract.batch[1]) if n is not None]
         self.max_batch = max(1, min(limits))
+        held = contract.calibration
+        self._calibration = None if held is None else Calibration.from_dict(held)
         self._open = True
 
     def score(self, waves: Waves) -> NDArray[np.float32]:
@@ -113,6 +124,42 @@ class BaseEngine(ABC):
         if len(pieces) == 1:
             return pieces[0]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def llr(self, waves: Waves) -> NDArray[np.float64]:
+        """Log-likelihood ratios, for the same input as `score`.
+
+        Returns:
+            (B,) float64 in nats, positive for bona fide: the contract's scale * score + offset, in
+            double precision so that every backend and language derives the same from a score.
+
+        Raises:
+            ModelFileError: the model is not calibrated.
+            ShapeError: as for `score`.
+        """
+        if self._calibration is None:
+            raise ModelFileError(
+                f"This {self.contract.architecture} is not calibrated: its scores order trials, "
+                "but are no log-likelihood ratios, and there is no probability to derive.",
+                fix="aasist-deploy calibrate DEV_SCORES --model model.onnx -o calibrated.onnx",
+            )
+        return self._calibration.llr(self.score(waves))
+
+    def p_spoof(self, waves: Waves, prior_spoof: float = 0.5) -> NDArray[np.float64]:
+        """Probabilities that the waves are spoofed, for the same input as `score`.
+
+        Args:
+            waves: As for `score`.
+            prior_spoof: How likely spoof is before a wave is heard, in (0, 1).
+
+        Returns:
+            (B,) float64 in [0, 1].
+
+        Raises:
+            ModelFileError: the model is not calibrated.
+            UsageError: the prior is not in (0, 1).
+            ShapeError: as for `score`.
+        """
+        return p_spoof(self.llr(waves), prior_spoof)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Compat = Literal["corrected", "official"]
 
 # The official packages put their first threshold this far below the lowest score.
-_OFFICIAL_MARGIN: Final = 0.001
+OFFICIAL_MARGIN: Final = 0.001
 
 
 def det_curve(
@@ -77,7 +77,7 @@ def official_curve(
     n_positive = np.append(0, np.cumsum(order < positive.size))
     n_negative = np.arange(scores.size + 1) - n_positive
     return (
-        np.append(ascending[0] - _OFFICIAL_MARGIN, ascending),
+        np.append(ascending[0] - OFFICIAL_MARGIN, ascending),
         (negative.size - n_negative) / negative.size,
         n_positive / positive.size,
     )

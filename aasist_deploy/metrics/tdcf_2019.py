@@ -14,6 +14,8 @@ from aasist_deploy.metrics.rates import Compat, checked_classes, det_curve, offi
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from aasist_deploy.metrics.tandem import TandemRates
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TandemCosts:
@@ -75,18 +77,27 @@ class AsvErrorRates:
     pmiss_spoof: float
     eer: float
 
+    @property
+    def pfa_spoof(self) -> float:
+        """Share of spoofs at or above the threshold."""
+        return 1 - self.pmiss_spoof
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinTdcf2019:
-    """The lowest normalised cost, and where.
+    """The lowest normalised cost, where, and the weights that it is made of.
 
     Attributes:
         value: 0 for a perfect countermeasure, 1 for none (all accepted, or all rejected).
         threshold: Countermeasure threshold of the lowest cost.
+        c1: Weight of the miss rate of the countermeasure.
+        c2: Weight of its false alarm rate.
     """
 
     value: float
     threshold: float
+    c1: float
+    c2: float
 
 
 def asv_error_rates(asv: AsvScoresLike, *, compat: Compat = "corrected") -> AsvErrorRates:
@@ -109,10 +120,33 @@ def asv_error_rates(asv: AsvScoresLike, *, compat: Compat = "corrected") -> AsvE
     )
 
 
+def tandem_weights_2019(asv: TandemRates, costs: TandemCosts | None = None) -> tuple[float, float]:
+    """Compute C1 and C2 of `min_tdcf_2019`.
+
+    Raises:
+        MetricError: The speaker verification system is so bad (C1 <= 0) or so good (C2 <= 0)
+            that the cost has no meaning.
+    """
+    costs = costs or TandemCosts()
+    c1 = (
+        costs.p_target * (costs.cost_miss_cm - costs.cost_miss_asv * asv.pmiss)
+        - costs.p_nontarget * costs.cost_fa_asv * asv.pfa
+    )
+    c2 = costs.cost_fa_cm * costs.p_spoof * (1 - asv.pmiss_spoof)
+    if c1 <= 0 or c2 <= 0:
+        raise MetricError(
+            f"The t-DCF has the weights C1 = {c1:.6g} and C2 = {c2:.6g}; both must be positive. "
+            f"The ASV system misses {asv.pmiss:.2%} of targets, accepts {asv.pfa:.2%} of "
+            f"nontargets and rejects {asv.pmiss_spoof:.2%} of spoofs.",
+            fix="Check that the ASV scores are of this corpus and higher for targets.",
+        )
+    return c1, c2
+
+
 def min_tdcf_2019(
     bonafide: ArrayLike,
     spoof: ArrayLike,
-    asv: AsvErrorRates,
+    asv: TandemRates,
     *,
     costs: TandemCosts | None = None,
     compat: Compat = "corrected",
@@ -138,21 +172,9 @@ def min_tdcf_2019(
     countermeasures and automatic speaker verification, Odyssey 2018; ASVspoof 2019 evaluation
     plan, section 5.1.
     """
-    costs = costs or TandemCosts()
-    c1 = (
-        costs.p_target * (costs.cost_miss_cm - costs.cost_miss_asv * asv.pmiss)
-        - costs.p_nontarget * costs.cost_fa_asv * asv.pfa
-    )
-    c2 = costs.cost_fa_cm * costs.p_spoof * (1 - asv.pmiss_spoof)
-    if c1 <= 0 or c2 <= 0:
-        raise MetricError(
-            f"The t-DCF has the weights C1 = {c1:.6g} and C2 = {c2:.6g}; both must be positive. "
-            f"The ASV system misses {asv.pmiss:.2%} of targets, accepts {asv.pfa:.2%} of "
-            f"nontargets and rejects {asv.pmiss_spoof:.2%} of spoofs.",
-            fix="Check that the ASV scores are of this corpus and higher for targets.",
-        )
+    c1, c2 = tandem_weights_2019(asv, costs)
     curve = official_curve if compat == "official" else det_curve
     thresholds, pfa, pmiss = curve(bonafide, spoof)
     cost = (c1 * pmiss + c2 * pfa) / min(c1, c2)
     lowest = int(np.argmin(cost))
-    return MinTdcf2019(value=float(cost[lowest]), threshold=float(thresholds[lowest]))
+    return MinTdcf2019(value=float(cost[lowest]), threshold=float(thresholds[lowest]), c1=c1, c2=c2)

@@ -1,257 +1,232 @@
-"""From the report's values to the page: what is said, in which words, with how many digits."""
+"""From the report's values to the page of one system."""
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from aasist_deploy.report._figures import det_svg, histogram_svg, percent
+from aasist_deploy.report._calibration import calibration_figure, calibration_rows
+from aasist_deploy.report._curves import Curve, det_svg, roc_svg
+from aasist_deploy.report._figures import histogram_svg, threshold_svg
+from aasist_deploy.report._operating import cost_curves, operating_points
+from aasist_deploy.report._players import add_players
+from aasist_deploy.report._render import render
+from aasist_deploy.report._scales import percent
+from aasist_deploy.report._sections import (
+    MAX_ROWS,
+    attack_rows,
+    condition_tables,
+    hardest_rows,
+    heat_maps,
+    robustness_table,
+    share_words,
+)
+from aasist_deploy.report._verdict import (
+    facts_of,
+    interval_strip,
+    notes_of,
+    title_of,
+    verdict_of,
+    warnings_of,
+)
+from aasist_deploy.report._words import (
+    PERCENT,
+    Row,
+    confidence_words,
+    interval,
+    level_percent,
+    plain,
+    rows_of,
+    visible,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-FEW_TRIALS: Final = 30
 N_WORST: Final = 10
-MAX_ROWS: Final = 200  # of a table; report.json has them all
-# Unicode categories that draw nothing or change how their neighbours are drawn: control, format
-# (with the bidirectional overrides), surrogate, private use, line and paragraph separator.
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
-PERCENT: Final = "\N{NO-BREAK SPACE}%"
-
-Row = tuple[str, str]
 
 
 def render_page(
     report: Mapping[str, Any],
     scores: NDArray[np.float64],
     is_bonafide: NDArray[np.bool_],
-    attacks: Sequence[str],
-    utterances: Sequence[str],
+    *,
+    robustness: Mapping[str, Any] | None = None,
+    players: int = 0,
 ) -> str:
-    """Return report.html; the arguments are those of `write_report`."""
-    import jinja2
+    """Return report.html.
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("aasist_deploy.report", package_path=""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    Args:
+        report: report.json, with `hardest`.
+        scores: (n,) scores; higher means more likely bona fide.
+        is_bonafide: (n,) truth of the same trials.
+        robustness: robustness.json of the same model, or None.
+        players: How many of the hardest trials can be heard.
+    """
     scores = np.asarray(scores, dtype=np.float64)
     truth = np.asarray(is_bonafide, dtype=np.bool_)
     bonafide, spoof = scores[truth], scores[~truth]
-    eer, threshold = float(report["eer_percent"]), float(report["eer_threshold"])
+    curves = _curve_figures(report, bonafide, spoof)  # first: it refuses what has no error rates
+    sweep = robustness_table(robustness, report["model"])
+    hardest = [dict(row) for row in report["hardest"][: max(N_WORST, players)]]
+    add_players(hardest, players)
     failures = list(report["failures"])
-    det = _det(bonafide, spoof, eer)  # first, because it refuses what has no error rates
-    return environment.get_template("template.html.j2").render(
-        title=_title(report),
+    calibration = calibration_rows(report, bonafide, spoof)
+    sections = [
+        ("figures", "Errors and scores", True),
+        ("thresholds", "Thresholds", True),
+        ("attacks", "Attacks", True),
+        ("conditions", "Conditions", bool(report.get("conditions") or report.get("cells"))),
+        ("calibration", "Calibration", bool(calibration)),
+        ("robustness", "Robustness", sweep is not None),
+        ("worst", "Hardest trials", True),
+        ("decoding", "Decoding", bool(_decoded_otherwise(report) or report["audio"])),
+        ("failures", "Files that could not be scored", bool(failures)),
+        ("data", "Data and run", True),
+        ("model", "Model", True),
+        ("environment", "Made with", True),
+    ]
+    return render(
+        "template.html.j2",
+        title=title_of(report),
         created=report["created"],
-        verdict=_verdict(report),
-        warnings=_warnings(report, len(bonafide), len(spoof)),
-        facts=_facts(report),
-        note=report["min_tdcf_2019_note"],
-        det=det,
-        histogram=_histogram(bonafide, spoof, eer, threshold),
-        attacks=_attacks(report["attacks"]),
-        n_attacks=len(report["attacks"]),
-        worst=_worst(scores, truth, attacks, utterances, threshold),
+        verdict=visible(verdict_of(report)),
+        strip=interval_strip(report),
+        warnings=warnings_of(report, len(bonafide), len(spoof), sweep),
+        facts=facts_of(report),
+        notes=notes_of(report),
+        confidence=confidence_words(report),
+        level=level_percent(report),
+        contents=[(name, said) for name, said, there in sections if there],
+        figures=curves,
+        points=operating_points(bonafide, spoof, report),
+        attacks=attack_rows(report),
+        conditions=condition_tables(report),
+        maps=heat_maps(report),
+        calibration=calibration,
+        reliability=calibration_figure(report, bonafide, spoof) if calibration else None,
+        sweep=sweep,
+        worst=hardest_rows(hardest),
+        has_players=any(row.get("player") for row in hardest),
+        decoding=_decoding(report),
+        otherwise=_decoded_otherwise(report)[:MAX_ROWS],
+        n_otherwise=len(_decoded_otherwise(report)),
         failures=failures[:MAX_ROWS],
         n_failures=len(failures),
         dataset=_dataset(report),
-        model=_rows(report["model"]),
-        environment=_rows(report["environment"]),
+        model=rows_of(report["model"]),
+        environment=rows_of(report["environment"]),
         command=report["command"],
         schema=report["schema"],
     )
 
 
-def _title(report: Mapping[str, Any]) -> str:
-    model, dataset = report["model"], report["dataset"]
-    subject = (model or {}).get("architecture") or "Score file"
-    return " ".join(
-        str(part) for part in (subject, "on", dataset["name"], dataset["split"]) if part
+def _curve_figures(
+    report: Mapping[str, Any], bonafide: NDArray[np.float64], spoof: NDArray[np.float64]
+) -> list[dict[str, str | None]]:
+    eer, threshold = float(report["eer_percent"]), float(report["eer_threshold"])
+    curve = Curve(
+        bonafide=bonafide, spoof=spoof, eer_percent=eer, interval=interval(report, "eer_percent")
     )
-
-
-def _verdict(report: Mapping[str, Any]) -> str:
-    said = f"EER {percent(report['eer_percent'])}{PERCENT}"
-    if report["min_tdcf_2019"] is not None:
-        said += f" and min t-DCF {report['min_tdcf_2019']:.4f}"
-    n_trials = report["n_bonafide"] + report["n_spoof"]
-    said += f" over {n_trials:,} trials, "
-    model, backend = report["model"], report["backend"]
-    if model is None:
-        return said + "from a score file."
-    said += f"scored by {model.get('architecture', 'the model')}"
-    if model.get("precision"):
-        said += f" in {model['precision']}"
-    if backend is not None:
-        said += f" with {backend['name']} on {backend['device']}"
-    return said + "."
-
-
-def _facts(report: Mapping[str, Any]) -> list[Row]:
-    tdcf, timing = report["min_tdcf_2019"], report["timing"]
-    facts = [
-        ("EER", f"{percent(report['eer_percent'])}{PERCENT}"),
-        ("min t-DCF (2019)", "not computed" if tdcf is None else f"{tdcf:.4f}"),
-        ("Threshold at EER", f"{report['eer_threshold']:.4f}"),
-        ("Bona fide", f"{report['n_bonafide']:,}"),
-        ("Spoof", f"{report['n_spoof']:,}"),
+    said = f"the equal error rate is {percent(eer)} percent"
+    det = det_svg([curve], f"DET curve; {said}")
+    roc = roc_svg([curve], f"ROC curve; {said}")
+    band = " and the band its confidence interval" if curve.interval and det else ""
+    costs = cost_curves(report)
+    also = "; below, the normalised t-DCF, each minimum marked by a diamond" if costs else ""
+    figures: list[dict[str, str | None]] = [
+        {
+            "svg": det,
+            "said": None if det else _no_curve(len(bonafide), len(spoof)),
+            "caption": "Detection error trade-off: every threshold is a point, both axes on a "
+            f"normal deviate scale. Lower left is better; the dot is the EER{band}.",
+        }
     ]
-    if timing is not None:
-        facts.append(("Trials a second", f"{timing['trials_per_second']:,.1f}"))
-    return facts
-
-
-def _warnings(report: Mapping[str, Any], n_bonafide: int, n_spoof: int) -> list[Row]:
-    found: list[Row] = []
-    polarity, n_failures = report["polarity"], len(report["failures"])
-    if polarity["reversed"]:
-        negated = percent(polarity["negated_eer_percent"])
-        said = polarity["message"] or f"The EER of the negated scores is {negated}{PERCENT}."
-        found.append(("Check the polarity.", said))
-    if n_failures:
-        n_all = n_bonafide + n_spoof + n_failures
-        said = "They are listed below and are not part of any number on this page."
-        found.append((f"{n_failures:,} of {n_all:,} trials could not be scored.", said))
-    classes = (("bona fide", "miss rate", n_bonafide), ("spoofed", "false alarm rate", n_spoof))
-    few = [each for each in classes if each[2] < FEW_TRIALS]
-    if few:
-        counts = " and ".join(f"{n} {name}" for name, _, n in few)
-        steps = " and ".join(f"the {rate} by {100 / n:.1f}{PERCENT}" for _, rate, n in few)
-        said = f"One error moves {steps}: the EER has steps of about that size."
-        found.append((f"Few trials: only {counts}.", said))
-    return found
-
-
-def _det(
-    bonafide: NDArray[np.float64], spoof: NDArray[np.float64], eer: float
-) -> dict[str, str | None]:
-    label = f"DET curve; the equal error rate is {percent(eer)} percent"
-    svg = det_svg(bonafide, spoof, eer, label)
-    if svg is not None:
-        return {"svg": svg, "said": None}
-    # An event never seen in n trials has, at 95 % confidence, a rate below 1 - 0.05 ** (1 / n).
-    bound = 100 * (1 - 0.05 ** (1 / min(len(bonafide), len(spoof))))
-    return {
-        "svg": None,
-        "said": "No curve to draw: at the EER threshold there is not one error of either kind. "
-        f"{len(bonafide):,} bona fide and {len(spoof):,} spoofed trials show no more than this: "
-        f"both error rates are below {bound:.2g}{PERCENT}, at 95{PERCENT} confidence.",
-    }
-
-
-def _histogram(
-    bonafide: NDArray[np.float64], spoof: NDArray[np.float64], eer: float, threshold: float
-) -> dict[str, str | None]:
-    label = (
-        f"Histogram of the scores of {len(bonafide)} bona fide and {len(spoof)} spoofed trials; "
-        f"the threshold of the equal error rate, {percent(eer)} percent, is at {threshold:.4f}"
-    )
-    return {"svg": histogram_svg(bonafide, spoof, threshold, label), "said": None}
-
-
-def _attacks(attacks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    known = [
-        values["eer_percent"] for values in attacks.values() if values["eer_percent"] is not None
-    ]
-    highest = max(known, default=0.0)
-    rows = []
-    for name, values in sorted(attacks.items())[:MAX_ROWS]:
-        eer = values["eer_percent"]
-        rows.append({
-            "name": name,
-            "eer": "-" if eer is None else percent(eer),
-            "bar": round(100 * eer / highest, 1) if eer and highest else 0,
-            "n": f"{values['n_spoof']:,}",
+    if roc:
+        figures.append({
+            "svg": roc,
+            "said": None,
+            "caption": "ROC: how much bona fide speech passes for a share of spoofs that passes, "
+            "the latter on a log scale. Upper left is better; the dot is the EER.",
         })  # fmt: skip
-    return rows
+    return [
+        *figures,
+        {
+            "svg": histogram_svg(bonafide, spoof, threshold, (
+                f"Histogram of the scores of {len(bonafide)} bona fide and {len(spoof)} spoofed "
+                f"trials; the threshold of the equal error rate, {percent(eer)} percent, is at "
+                f"{threshold:.4f}")),
+            "said": None,
+            "caption": "Scores of each class, in percent of that class, with the threshold of "
+            "the EER.",
+        },
+        {
+            "svg": threshold_svg(bonafide, spoof, eer, threshold, costs, (
+                "Both error rates by threshold; they meet at the equal error rate, "
+                f"{percent(eer)} percent, at {threshold:.4f}{also}")),
+            "said": None,
+            "caption": "What moving the threshold does: the two error rates, which meet at the "
+            f"EER (dot, dotted line){also}.",
+        },
+    ]  # fmt: skip
 
 
-def _worst(
-    scores: NDArray[np.float64],
-    truth: NDArray[np.bool_],
-    attacks: Sequence[str],
-    utterances: Sequence[str],
-    threshold: float,
-) -> list[dict[str, Any]]:
-    margin = np.where(truth, scores - threshold, threshold - scores)  # < 0 on the wrong side
-    order = np.argsort(margin, kind="stable")[:N_WORST]
+def _no_curve(n_bonafide: int, n_spoof: int) -> str:
+    # An event never seen in n trials has, at 95 % confidence, a rate below 1 - 0.05 ** (1 / n).
+    bound = 100 * (1 - 0.05 ** (1 / min(n_bonafide, n_spoof)))
+    return (
+        "No curve to draw: at the EER threshold there is not one error of either kind. "
+        f"{n_bonafide:,} bona fide and {n_spoof:,} spoofed trials show no more than this: "
+        f"both error rates are below {bound:.2g}{PERCENT}, at 95{PERCENT} confidence."
+    )
+
+
+def _decoded_otherwise(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Files that took the second decoder or that there is a note about."""
+    listed = report.get("decoding")
     return [
         {
-            "utterance": utterances[index],
-            "label": "bona fide" if truth[index] else "spoof",
-            "attack": attacks[index],
-            "score": f"{scores[index]:.4f}",
-            "margin": f"{margin[index]:+.4f}",
-            "wrong": bool(margin[index] < 0),
+            "utterance": plain(entry.get("utterance")),
+            "decoder": "second" if entry.get("second_decoder") else "first",
+            "note": plain(entry.get("note")),
         }
-        for index in order.tolist()
+        for entry in (listed if isinstance(listed, list) else ())
+        if isinstance(entry, dict)
+    ]
+
+
+def _decoding(report: Mapping[str, Any]) -> list[Row]:
+    audio, n_all = report["audio"], report["dataset"]["n_trials"]
+    if audio is None:
+        return []
+    return [
+        ("decoded by the second decoder", share_words(audio["n_second_decoder"], n_all)),
+        ("resampled", share_words(audio["n_resampled"], n_all)),
+        ("repeated to the model's length", share_words(audio["n_tiled"], n_all)),
+        ("cut to the model's length", share_words(audio["n_cut"], n_all)),
     ]
 
 
 def _dataset(report: Mapping[str, Any]) -> list[Row]:
-    dataset, audio, timing = report["dataset"], report["audio"], report["timing"]
+    dataset, timing = report["dataset"], report["timing"]
     names = {"name": "dataset", "n_trials": "trials", "asv_scores": "ASV scores"}
-    rows = [(names.get(key, key), _plain(value)) for key, value in dataset.items()]
+    rows = [(names.get(key, key), plain(value)) for key, value in dataset.items()]
     if report["asv"] is not None:
-        rows += [(f"ASV {key}", _plain(value)) for key, value in report["asv"].items()]
-    if audio is not None:
-        rows += [
-            ("decoded by the second decoder", f"{audio['n_second_decoder']:,} files"),
-            ("resampled", f"{audio['n_resampled']:,} files"),
-            ("repeated to the model's length", f"{audio['n_tiled']:,} files"),
-            ("cut to the model's length", f"{audio['n_cut']:,} files"),
-        ]
+        rows += [(f"ASV {key}", plain(value)) for key, value in report["asv"].items()]
+    for key in ("min_tdcf_2019_costs", "min_tdcf_2021_costs"):
+        if report.get(key):
+            rows.append((f"weights of the t-DCF ({key[9:13]})", plain(report[key])))
     if timing is not None:
         rows.append(
             ("time", f"{timing['seconds']:,.1f} s for {timing['audio_seconds']:,.1f} s of audio")
         )
     backend = report["backend"]
     if backend is not None:
-        rows += [("backend", _plain(backend["name"])), ("device", _plain(backend["device"]))]
+        rows += [("backend", plain(backend["name"])), ("device", plain(backend["device"]))]
         if backend.get("details"):
-            rows.append(("backend details", _plain(backend["details"])))
-    rows.append(("compat", _plain(report["compat"])))
+            rows.append(("backend details", plain(backend["details"])))
+    rows.append(("compat", plain(report["compat"])))
     return rows
-
-
-def _rows(values: Mapping[str, Any] | None) -> list[Row]:
-    return [(key, _plain(value)) for key, value in (values or {}).items()]
-
-
-def _plain(value: object) -> str:
-    """One value as text: words for nothing and for booleans, JSON for what is nested."""
-    if value is None or value in ("", [], (), {}):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _visible(value: object) -> object:
-    """Show characters that would be invisible, or not fit in UTF-8, by their code.
-
-    jinja2 calls this on every value before it is escaped.
-    """
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    if value.isascii() and value.isprintable():
-        return value
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.category(char) in _INVISIBLE and char != "\n" else char
-        for char in value
-    )

@@ -1,7 +1,8 @@
 """Rows of the verb `score`: a scored file or its error, as CSV, JSONL, Parquet, ASVspoof text.
 
 Rows are written as they come, so that what is computed is on disk when a run is stopped. The
-columns are stable: path, score (empty or null on error), error, seconds (duration of the audio).
+columns are stable: path, score (empty or null on error), error, seconds (duration of the audio);
+of a calibrated model also llr and p_spoof (empty or null on error).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 from aasist_deploy.errors import EnvironmentLacks, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 RowFormat = Literal["csv", "jsonl", "parquet", "txt"]
 
 COLUMNS: Final = ("path", "score", "error", "seconds")
+CALIBRATED_COLUMNS: Final = (*COLUMNS, "llr", "p_spoof")
 _SUFFIXES: Final[dict[str, RowFormat]] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
@@ -33,7 +35,10 @@ _PARQUET_ROWS: Final = 4_096  # rows of one group: bounded memory, good compress
 
 
 class FileRow(Protocol):
-    """What a row is made from; `pipeline.ScoredFile` is one."""
+    """What a row is made from; `pipeline.ScoredFile` is one.
+
+    Rows with `calibrated` columns must have `llr` and `p_spoof` too.
+    """
 
     @property
     def path(self) -> Path: ...
@@ -76,26 +81,34 @@ def format_of(output: Path | None, wanted: RowFormat | None) -> RowFormat:
 
 
 @contextmanager
-def open_rows(output: Path | None, row_format: RowFormat) -> Iterator[RowWriter]:
+def open_rows(
+    output: Path | None, row_format: RowFormat, *, calibrated: bool = False
+) -> Iterator[RowWriter]:
     """A writer to a file, or to stdout when `output` is None.
+
+    Args:
+        output: The file.
+        row_format: Its format; txt has no column but the score in any case.
+        calibrated: Whether rows have the columns llr and p_spoof.
 
     Raises:
         OutputError: the place cannot be written.
         EnvironmentLacks: Parquet without pyarrow.
     """
+    columns = CALIBRATED_COLUMNS if calibrated else COLUMNS
     if row_format == "parquet":
-        with _parquet(output or Path("scores.parquet")) as writer:
+        with _parquet(output or Path("scores.parquet"), columns) as writer:
             yield writer
         return
     kinds: dict[str, type[_Csv | _Jsonl | _Txt]] = {"csv": _Csv, "jsonl": _Jsonl, "txt": _Txt}
     if output is None:
         # File names need not be UTF-8; what Python read comes out as it was.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-        yield kinds[row_format](sys.stdout)
+        yield kinds[row_format](sys.stdout, columns)
         return
     try:
         with output.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            yield kinds[row_format](stream)
+            yield kinds[row_format](stream, columns)
     except OSError as error:
         raise _not_writable(output, error) from error
 
@@ -106,34 +119,40 @@ class _Row:
     score: float | None
     error: str | None
     seconds: float | None
+    llr: float | None
+    p_spoof: float | None
 
     @classmethod
     def of(cls, row: FileRow) -> _Row:
-        return cls(str(row.path), row.score, row.error, row.seconds)
+        derived = (getattr(row, name, None) for name in ("llr", "p_spoof"))
+        return cls(str(row.path), row.score, row.error, row.seconds, *derived)
 
 
 class _Csv:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self._stream, self._columns = stream, columns
         self._csv = csv.writer(stream, lineterminator="\n")
-        self._csv.writerow(COLUMNS)
+        # The csv module leaves a carriage return in a name without the quotes that it needs.
+        self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self._csv.writerow(columns)
 
     def write(self, row: FileRow) -> None:
         values = _Row.of(row)
-        self._csv.writerow(
+        writer = self._quoted if "\r" in values.path + (values.error or "") else self._csv
+        writer.writerow(
             "" if value is None else repr(value) if isinstance(value, float) else value
-            for value in (getattr(values, column) for column in COLUMNS)
+            for value in (getattr(values, column) for column in self._columns)
         )
         self._stream.flush()
 
 
 class _Jsonl:
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, columns: Sequence[str]) -> None:
+        self._stream, self._columns = stream, columns
 
     def write(self, row: FileRow) -> None:
         values = _Row.of(row)
-        as_dict = {column: getattr(values, column) for column in COLUMNS}
+        as_dict = {column: getattr(values, column) for column in self._columns}
         self._stream.write(json.dumps(as_dict, allow_nan=False) + "\n")
         self._stream.flush()
 
@@ -141,7 +160,7 @@ class _Jsonl:
 class _Txt:
     """ASVspoof text: `utterance score`; a file with an error has no line."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, _columns: Sequence[str]) -> None:
         self._stream = stream
 
     def write(self, row: FileRow) -> None:
@@ -157,7 +176,7 @@ class _Txt:
 
 
 @contextmanager
-def _parquet(output: Path) -> Iterator[RowWriter]:
+def _parquet(output: Path, columns: Sequence[str]) -> Iterator[RowWriter]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -166,8 +185,8 @@ def _parquet(output: Path) -> Iterator[RowWriter]:
             "Writing Parquet needs the package pyarrow, which is not installed.",
             fix="pip install 'aasist-deploy[parquet]'",
         ) from error
-    types = (pa.string(), pa.float64(), pa.string(), pa.float64())
-    schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
+    text, number = pa.string(), pa.float64()
+    schema = pa.schema([(c, text if c in ("path", "error") else number) for c in columns])
     rows: list[dict[str, Any]] = []
 
     def flush() -> None:
@@ -178,7 +197,7 @@ def _parquet(output: Path) -> Iterator[RowWriter]:
     class Writer:
         def write(self, row: FileRow) -> None:
             values = _Row.of(row)
-            as_dict = {column: getattr(values, column) for column in COLUMNS}
+            as_dict = {column: getattr(values, column) for column in columns}
             # Parquet text is UTF-8: bytes of a name that are not become \udcXX in letters.
             for column in ("path", "error"):
                 if as_dict[column] is not None:

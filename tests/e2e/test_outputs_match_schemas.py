@@ -63,7 +63,8 @@ def test_scores_txt_are_four_columns_that_metrics_reads_back(results: Path) -> N
     lines = [line.split(" ") for line in (results / "scores.txt").read_text().splitlines()]
     assert {len(line) for line in lines} == {4}
     assert {key for _, _, key, _ in lines} == {"bonafide", "spoof"}
-    output: dict[str, Any] = json.loads(run("metrics", results / "scores.txt", "--json"))
+    printed = run("metrics", results / "scores.txt", "--bootstrap", 1000, "--json")
+    output: dict[str, Any] = json.loads(printed)
     check(output, "metrics")
     report = json.loads((results / "report.json").read_text())
     for name in ("eer_percent", "eer_threshold", "attacks", "n_bonafide", "n_spoof"):

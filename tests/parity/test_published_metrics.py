@@ -1,21 +1,33 @@
-"""Figures that the official ASVspoof 2019 package gives for public score files, to the last digit.
+"""Figures that the official ASVspoof packages give for public score files, to the last digit.
 
-Golden numbers: the package's own output for these files and the ASV scores of the corpus.
+Golden numbers: the packages' own output for these files and the ASV scores of the corpus.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pytest
 
-from aasist_deploy.metrics import MetricsSummary, summarize
+from aasist_deploy.metrics import (
+    Bootstrap,
+    MetricsSummary,
+    compare_tables,
+    confidence,
+    summarize,
+    summarize_sasv,
+)
 from aasist_deploy.scores import ScoreTable, read_asv_scores, read_scores
 from aasist_deploy.trials import load_dataset, parse_protocol_2019
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aasist_deploy.metrics import Compat, SasvSummary
 
 N_BONAFIDE, N_SPOOF = 7_355, 63_882
 # Without ties the two modes differ by at most a quarter of the larger step; these files have few.
@@ -130,6 +142,91 @@ def test_published_scores_separate_the_small_evaluation(shared: Path) -> None:
     result = summarize(table)
     assert result.eer.eer == 0.0
     assert 0.74 < result.eer.threshold < 3.31
+
+
+def test_official_mode_gives_the_figures_of_asvspoof_5_track_1(shared: Path) -> None:
+    result = summarize(table_of(shared, PUBLISHED[0]), compat="official")
+    assert f"{result.min_dcf.value:.9f}" == "0.023858744"
+    assert f"{result.act_dcf.value:.9f}" == "0.071014406"
+    assert f"{result.cllr_bits:.9f}" == "0.091496817"
+    assert f"{result.eer.eer * 100:.9f}" == "0.829511226"
+    assert f"{result.act_dcf.threshold:.3f}" == "-0.642"
+
+
+def test_corrected_mode_gives_the_same_track_1_figures_where_nothing_ties(shared: Path) -> None:
+    result = summarize(table_of(shared, PUBLISHED[0]))
+    assert f"{result.min_dcf.value:.9f}" == "0.023858744"
+    assert result.min_cllr_bits < result.cllr_bits
+
+
+def sasv_summary(shared: Path, compat: Compat) -> SasvSummary:
+    folder = shared / "data" / "asvspoof5"
+    key, scores = (
+        {(row["spk"], row["filename"]): row for row in _tsv(folder / f"t2_sasv_{name}_dev.tsv.gz")}
+        for name in ("key", "score")
+    )
+    assert key.keys() == scores.keys()
+    columns = {
+        name: np.array([float(row[name]) for row in scores.values()])
+        for name in ("cm-score", "asv-score", "sasv-score")
+    }
+    return summarize_sasv(
+        [key[pair]["asv-label"] for pair in scores],
+        sasv_scores=columns["sasv-score"],
+        cm_scores=columns["cm-score"],
+        asv_scores=columns["asv-score"],
+        compat=compat,
+    )
+
+
+def test_official_mode_gives_the_figures_of_asvspoof_5_track_2(shared: Path) -> None:
+    result = sasv_summary(shared, "official")
+    assert result.a_dcf is not None
+    assert result.t_eer is not None
+    assert result.min_tdcf_2021 is not None
+    assert f"{result.a_dcf.value:.9f}" == "0.156670200"
+    assert f"{result.t_eer * 100:.9f}" == "1.989698829"
+    assert f"{result.min_tdcf_2021.value:.9f}" == "0.102424330"
+    assert (result.n_target, result.n_nontarget, result.n_spoof) == (1_484, 5_768, 22_296)
+
+
+def test_corrected_mode_of_track_2_differs_in_the_t_eer_alone(shared: Path) -> None:
+    result = sasv_summary(shared, "corrected").to_dict()
+    assert f"{result['min_a_dcf']:.9f}" == "0.156670200"
+    assert f"{result['min_tdcf_2021']:.9f}" == "0.102424330"
+    assert f"{result['t_eer_percent']:.9f}" == "1.973151220"
+
+
+def test_form_of_2021_has_the_bound_that_the_official_package_names(shared: Path) -> None:
+    # Its summary says: "the normalized t-DCF obtained with an error-free CM system", 0.06273.
+    asv = read_asv_scores(asv_scores_file(shared))
+    result = summarize(table_of(shared, PUBLISHED[0]), asv, compat="official").min_tdcf_2021
+    assert result is not None
+    assert f"{result.lowest_possible:.5f}" == "0.06273"
+    assert f"{result.value:.9f}" == "0.088535354"
+
+
+def test_intervals_of_published_scores_hold_the_published_figures(shared: Path) -> None:
+    table = table_of(shared, PUBLISHED[0])
+    assert table.is_bonafide is not None
+    classes = table.scores[table.is_bonafide], table.scores[~table.is_bonafide]
+    found = confidence(*classes, Bootstrap(n=100)).intervals
+    for name, value in (("eer_percent", 0.8295), ("min_dcf", 0.02386), ("cllr_bits", 0.09150)):
+        assert found[name][0] < value < found[name][1]
+
+
+def test_two_published_systems_are_compared_on_the_same_trials(shared: Path) -> None:
+    first, second = (table_of(shared, published) for published in PUBLISHED[:2])
+    of = compare_tables(first, second, Bootstrap(n=100))
+    difference = of.differences["eer_percent"]
+    assert f"{difference.first:.9f} {difference.second:.9f}" == "0.829367777 1.060503059"
+    assert difference.low <= difference.difference <= difference.high
+    assert (of.mcnemar.only_first_right, of.mcnemar.only_second_right) == (437, 272)
+
+
+def _tsv(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def _rates(result: MetricsSummary) -> dict[str, float]:

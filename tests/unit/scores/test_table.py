@@ -115,8 +115,8 @@ def test_negated_turns_only_the_scores_round(tmp_path: Path) -> None:
         ("u1 A07 1.0\n", r":1 has 3 columns and no key: 'u1 A07 1.0'; no known layout"),
         ("u1 spoof A07 1.0\n", r":1 has 4 columns: 'u1 spoof A07 1.0'; no known layout"),
         ("a b c d e spoof 1.0\n", r":1 has 7 columns"),
-        ("utt attack key score\n", r":1 has 4 columns and no key"),
-        ("filename score\nu1 1.0\n", r":1: the score 'score' is not a number"),
+        ("utt attack key score\n", "holds no scores"),
+        ("wave result\nu1 1.0\n", r":1: the score 'result' is not a number"),
         ("u1 1.0\nu2 1.0 x\n", r":2 is 'u2 1.0 x', but the lines before it are utterance score"),
         (
             "u1 - - bonafide 1\ns u2 A07 spoof 2\n",
@@ -201,12 +201,74 @@ def test_keys_that_contradict_the_protocol_are_refused(tmp_path: Path) -> None:
         read_scores(path, PROTOCOL)
 
 
-def test_decisions_are_read_with_a_warning_in_the_log(
+@pytest.mark.parametrize("text", ["u1 1\nu2 0\nu3 0\n", "u1 -1\nu2 1.0\nu3 -1\n"])
+def test_decisions_are_refused_unless_allowed(tmp_path: Path, text: str) -> None:
+    path = scores_file(tmp_path, text)
+    with pytest.raises(ScoresError, match=r"The 3 scores of .* are all .*: decisions, not scores"):
+        read_scores(path)
+    assert read_scores(path, allow_decisions=True).scores.size == 3
+
+
+def test_two_other_values_are_read_with_a_warning_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        read_scores(scores_file(tmp_path, "u1 bonafide 1\nu2 spoof 0\nu3 spoof 0\n"))
+        read_scores(scores_file(tmp_path, "u1 bonafide .9\nu2 spoof .2\nu3 spoof .2\n"))
     assert "decisions" in caplog.text
+
+
+def test_scores_that_are_not_finite_are_counted_and_named(tmp_path: Path) -> None:
+    with pytest.raises(ScoresError, match=r":2: the score is nan; 2 of 3 .* \('u2', 'u3'\)"):
+        read_scores(scores_file(tmp_path, "u1 1.5\nu2 nan\nu3 -inf\n"))
+
+
+def test_repeated_utterances_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(ScoresError, match=r":2 scores 'u1' again, .* 2 of 4 lines are such"):
+        read_scores(scores_file(tmp_path, "u1 1.5\nu1 2\nu2 3\nu1 4\n"))
+
+
+def test_missing_and_extra_utterances_may_be_left_out_and_are_named(tmp_path: Path) -> None:
+    path = scores_file(tmp_path, "u3 - spoof 3.5\nv1 - spoof 1\nu1 - bonafide 2\nv2 - spoof 4\n")
+    table = read_scores(path, PROTOCOL, allow_missing=True)
+    assert (table.utterances, table.scores.tolist()) == (("u3", "u1"), [3.5, 2.0])
+    assert (table.missing, table.extra) == (("u2",), ("v1", "v2"))
+    assert table.is_bonafide is not None
+    assert table.is_bonafide.tolist() == [False, True]
+    assert table.attacks == ("A08", "-")
+
+
+def test_nothing_shared_is_refused_in_any_case(tmp_path: Path) -> None:
+    with pytest.raises(ScoresError, match="of 2 scored 2 are not in the protocol"):
+        read_scores(scores_file(tmp_path, "v1 1\nv2 2\n"), PROTOCOL, allow_missing=True)
+
+
+def test_protocol_gives_speakers_and_the_conditions_that_differ(tmp_path: Path) -> None:
+    protocol = [
+        ProtocolEntry(
+            utterance=f"u{number}",
+            label="spoof",
+            attack="-",
+            speaker=f"s{number}",
+            conditions={"trim": "no", "codec": codec} if codec else {"trim": "no"},
+        )
+        for number, codec in enumerate(["opus", "", "gsm"])
+    ]
+    table = read_scores(scores_file(tmp_path, "u2 1\nu1 2\nu0 3\n"), protocol)
+    assert table.speakers == ("s2", "s1", "s0")
+    assert table.conditions == {"codec": ("gsm", "-", "opus")}
+    assert read_scores(scores_file(tmp_path, "u1 1\nu2 2\nu3 3\n"), PROTOCOL).speakers is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"utterance": "a", "score": 1, "key": "spoof"}\n{"utterance": "b", "score": 2}\n',
+        "utterance,key,score\na,,1\nb,spoof,2\n",
+    ],
+)
+def test_keys_on_some_lines_only_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ScoresError, match=r" has (a|no) key, unlike the lines before it"):
+        read_scores(scores_file(tmp_path, text))
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)

@@ -1,0 +1,59 @@
+"""`aasist-deploy convert`: a score file in another layout."""
+
+from pathlib import Path  # typer reads these annotations at run time
+from typing import Annotated
+
+import typer
+
+from aasist_deploy.cli.common import JsonOption, print_json, stdout
+from aasist_deploy.scores import ScoreLayout, convert_scores
+from aasist_deploy.trials import read_key
+
+
+def convert(
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="Score file in any known layout, may be gzip-compressed or alone in a zip.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    to: Annotated[
+        ScoreLayout,
+        typer.Option(
+            help="2019: utterance attack key score. 2021: utterance score. asvspoof5-t1: a "
+            "submission, filename and cm-score. csv and jsonl: utterance, attack, key, score."
+        ),
+    ],
+    protocol: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Protocol or key of the split: the output has its order and exactly its "
+            "utterances. Needed for asvspoof5-t1, and for 2019 when the scores have no keys.",
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write a score file in another layout, every score to the last bit.
+
+    \b
+    Example:
+      aasist-deploy convert scores.txt -o score.tsv --to asvspoof5-t1 --protocol ASVspoof5.eval.track_1.tsv
+      aasist-deploy convert scores.csv -o scores.txt --to 2019 --protocol LA.cm.eval.trl.txt
+    """  # noqa: D301, E501  # \b keeps the lines of the example
+    done = convert_scores(scores, output, to, None if protocol is None else read_key(protocol))
+    if json_:
+        print_json(
+            {
+                "output": str(done.output),
+                "layout": done.layout,
+                "n_scores": done.n_scores,
+                "has_truth": done.has_truth,
+            }
+        )
+    else:
+        stdout.print(f"{done.n_scores} scores: {done.output} ({done.layout})", markup=False)
