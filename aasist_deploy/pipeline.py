@@ -145,12 +145,14 @@ def _decode(path: Path, contract: ModelContract) -> _Window | ScoredFile:
 
 def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[ScoredFile]:
     windows = [item for item in waiting if isinstance(item, _Window)]
-    scores = iter(engine.score(np.stack([w.wave for w in windows])) if windows else ())
+    scores: Iterator[float] = iter(
+        engine.score(np.stack([w.wave for w in windows])).tolist() if windows else ()
+    )
     for item in waiting:
         if isinstance(item, ScoredFile):
             yield item
             continue
-        n_samples, audio, score = len(item.wave), item.audio, float(next(scores))
+        n_samples, audio, score = len(item.wave), item.audio, next(scores)
         finite = math.isfinite(score)
         yield ScoredFile(
             path=item.path,
