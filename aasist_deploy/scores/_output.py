@@ -116,11 +116,14 @@ class _Csv:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._csv = csv.writer(stream, lineterminator="\n")
+        # The csv module leaves a carriage return in a name without the quotes that it needs.
+        self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._csv.writerow(COLUMNS)
 
     def write(self, row: FileRow) -> None:
         values = _Row.of(row)
-        self._csv.writerow(
+        writer = self._quoted if "\r" in values.path + (values.error or "") else self._csv
+        writer.writerow(
             "" if value is None else repr(value) if isinstance(value, float) else value
             for value in (getattr(values, column) for column in COLUMNS)
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ATOL = 2e-5
 EVERY_TENTH = 10  # 42 of the 412 clips, in dev, eval and train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def wave_of(shared: Path, utterance: str) -> NDArray[np.float32]:

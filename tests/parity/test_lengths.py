@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ATOL = 1e-4
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(("name", "topk"), [("AASIST", "topk"), ("AASIST-L", "rank")])

@@ -54,6 +54,7 @@ def check(outputs: dict[str, NDArray[np.float32]], golden: Path, step: int) -> N
     assert np.array_equal(outputs["score"], outputs["logits"][:, 1])
 
 
+@pytest.mark.timeout(1_200)  # a minute on two quiet cores
 def test_all_clips_in_batches_of_sixteen(
     shared: Path,
     exported: Callable[..., Path],
@@ -69,10 +70,8 @@ def test_all_clips_in_batches_of_sixteen(
     ("name", "topk", "max_batch"),
     [
         ("AASIST", "topk", 1),
-        ("AASIST", "rank", 1),
         ("AASIST", "rank", 16),
         ("AASIST-L", "topk", 16),
-        ("AASIST-L", "rank", 16),
         ("AASIST-L", "rank", 1),
     ],
 )
