@@ -154,12 +154,14 @@ def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[Sco
     windows = [item for item in waiting if isinstance(item, _Window)]
     held = engine.contract.calibration
     calibration = None if held is None else Calibration.from_dict(held)
-    scores = iter(engine.score(np.stack([w.wave for w in windows])) if windows else ())
+    scores: Iterator[float] = iter(
+        engine.score(np.stack([w.wave for w in windows])).tolist() if windows else ()
+    )
     for item in waiting:
         if isinstance(item, ScoredFile):
             yield item
             continue
-        n_samples, audio, score = len(item.wave), item.audio, float(next(scores))
+        n_samples, audio, score = len(item.wave), item.audio, next(scores)
         finite = math.isfinite(score)
         llr = float(calibration.llr(score)) if finite and calibration else None
         yield ScoredFile(

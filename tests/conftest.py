@@ -126,6 +126,7 @@ def small_onnx(
         from aasist_deploy.export import ExportOptions, export_onnx
 
         given = {
+            "topk": "topk",
             "n_samples": SMALL_SAMPLES,
             "outputs": ("score", "logits", "embedding"),
             **options,

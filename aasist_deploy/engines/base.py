@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from aasist_deploy.contract import BONA_FIDE, ModelContract
 from aasist_deploy.errors import ModelFileError, ShapeError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 Waves = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # One window's largest activation is 63 MB (block 0, 32 x 23 x 21,490 float32): a larger batch gains
 # nothing on a CPU and would need gigabytes.
@@ -118,12 +120,7 @@ class BaseEngine(ABC):
 
     def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         """All outputs of the model by name, for the same input as `score`."""
-        waves = self._checked(waves)
-        starts = range(0, len(waves), self.max_batch)
-        pieces = [self._run_padded(waves[start : start + self.max_batch]) for start in starts]
-        if len(pieces) == 1:
-            return pieces[0]
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        return self._in_pieces(self._checked(waves), self._run)
 
     def llr(self, waves: Waves) -> NDArray[np.float64]:
         """Log-likelihood ratios, for the same input as `score`.
@@ -183,10 +180,20 @@ class BaseEngine(ABC):
             raise ShapeError("The engine is closed.", fix="open it again with open_engine")
         return check_waves(waves, self.contract)
 
-    def _run_padded(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
-        n_waves = len(waves)
-        outputs = self._run(fill_batch(waves, self.contract))
-        return {name: values[:n_waves] for name, values in outputs.items()}
+    def _in_pieces(
+        self, waves: Waves, run: Callable[[Waves], dict[str, NDArray[Scalar]]]
+    ) -> dict[str, NDArray[Scalar]]:
+        """Run at most `max_batch` waves at once; a fixed batch is filled up with the last wave."""
+        pieces = []
+        for start in range(0, len(waves), self.max_batch):
+            piece = waves[start : start + self.max_batch]
+            filled = piece
+            if (lacking := self.contract.batch[0] - len(piece)) > 0:
+                filled = np.concatenate([piece, np.repeat(piece[-1:], lacking, axis=0)])
+            pieces.append({name: out[: len(piece)] for name, out in run(filled).items()})
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
     @abstractmethod
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
@@ -235,12 +242,6 @@ def check_waves(waves: Waves, contract: ModelContract) -> Waves:
         bad = int(np.count_nonzero(~np.isfinite(waves)))
         raise ShapeError(f"Waves hold {bad} samples that are NaN or infinite.")
     return np.ascontiguousarray(waves)
-
-
-def fill_batch(waves: Waves, contract: ModelContract) -> Waves:
-    """Repeat the last wave until the model's smallest batch is full; its results are dropped."""
-    lacking = contract.batch[0] - len(waves)
-    return waves if lacking <= 0 else np.concatenate([waves, np.repeat(waves[-1:], lacking, 0)])
 
 
 def check_threads(threads: int | None) -> None:

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from aasist_deploy.contract import ModelContract, read_contract
-from aasist_deploy.engines.base import (
-    BaseEngine,
-    Waves,
-    check_threads,
-    fill_batch,
-    usable_cores,
-)
+from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
@@ -89,9 +83,12 @@ class OnnxEngine(BaseEngine):
             return {}
         if self._observer is None:
             self._observer = self._new_session(_showing(self._content, list(values.values())))
-        filled = fill_batch(waves, self.contract)
-        results = self._observer.run(list(values.values()), {self.contract.input_name: filled})
-        orders = {n: r[: len(waves)] for n, r in zip(values, results, strict=True)}
+
+        def observe(piece: Waves) -> dict[str, NDArray[Any]]:
+            results = self._observer.run(list(values.values()), {self.contract.input_name: piece})
+            return dict(zip(values, results, strict=True))
+
+        orders = self._in_pieces(waves, observe)
         if self.contract.topk["method"] == "topk":
             return {name: np.asarray(order, np.int64) for name, order in orders.items()}
         ratios: dict[str, float] = self.contract.topk["ratios"]

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Three steps of the encoder's time axis: fewer leave a graph of one node and nothing to attend to.
-MIN_SAMPLES = 6_700
-
 
 class TorchEngine(BaseEngine):
     """A checkpoint in eager PyTorch, float32 with TF32 off.
@@ -61,13 +58,13 @@ class TorchEngine(BaseEngine):
         checkpoint = models.load_checkpoint(path, config)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._model = checkpoint.model.to(self._device)
+        self._model = model = checkpoint.model.to(self._device)
         contract = ModelContract(
             architecture=checkpoint.architecture,
             config=checkpoint.config,
             sample_rate_hz=SAMPLE_RATE_HZ,
-            n_samples=None if any_length else checkpoint.model.config.nb_samp,
-            min_samples=MIN_SAMPLES if any_length else checkpoint.model.config.nb_samp,
+            n_samples=None if any_length else model.config.nb_samp,
+            min_samples=model.min_samples if any_length else model.config.nb_samp,
             outputs={
                 "score": "logit of bona fide, (batch,)",
                 "logits": "logits of spoof and bona fide, (batch, 2)",
@@ -82,6 +79,7 @@ class TorchEngine(BaseEngine):
 
     def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
         """Which nodes each graph pooling kept, best first: pool name -> (B, k) indices."""
+        waves = self._checked(waves)
         orders: dict[str, NDArray[np.int64]] = {}
         hooks = []
         for name, module in self._model.named_modules():
@@ -92,7 +90,7 @@ class TorchEngine(BaseEngine):
 
                 hooks.append(module.order.register_forward_hook(keep))
         try:
-            self._run(self._checked(waves))
+            self._run(waves)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -25,6 +25,7 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import CheckFailed, EnvironmentLacks, OutputError, UsageError
 from aasist_deploy.export import graph_passes
 from aasist_deploy.export.inference_graph import GraphPoolInference, InferenceAasist, TopK
+from aasist_deploy.models.aasist import samples_of_nodes
 from aasist_deploy.onnx_file import parse_onnx
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ PRECISIONS: Final = ("fp32",)
 # One graph node per 2,187 samples on the time axis. Attention compares all pairs of nodes, so
 # memory grows with the square: a wave of 1,024 nodes (140 s) already takes about 1 GB.
 MAX_NODES: Final = 1_024
-MIN_NODES: Final = 3
-SAMPLES_PER_NODE: Final = 3**7  # max-pool by three in the front end and in six blocks
 
 # Largest difference of a logit between the written file and eager PyTorch. Measured on 412 real
 # clips: 1.6e-5 (AASIST) and 1.3e-5 (AASIST-L), which is rounding in another order.
@@ -105,11 +104,6 @@ class ExportOptions:
             )
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"The batch size is {self.batch}; it must be 1 or more.")
-        shortest = shortest_wave(129)
-        if self.n_samples is not None and self.n_samples < shortest:
-            raise UsageError(
-                f"A window of {self.n_samples} samples is too short; the network needs {shortest}."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +138,11 @@ def export_onnx(
     path, options = Path(path), options or ExportOptions()
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", fix="name a file with -o")
+    shortest = checkpoint.model.min_samples
+    if options.n_samples is not None and options.n_samples < shortest:
+        raise UsageError(
+            f"A window of {options.n_samples} samples is too short; the network needs {shortest}."
+        )
     with _temporary_beside(path) as temporary:
         model = onnx_from_torch(checkpoint, options)
         contract = _write(model, checkpoint, options, temporary)
@@ -161,7 +160,7 @@ def onnx_from_torch(checkpoint: Checkpoint, options: ExportOptions) -> onnx.Mode
     if options.batch is None:
         dynamic[0] = torch.export.Dim("batch", min=1)
     if options.n_samples is None:
-        shortest, longest = _length_limits(checkpoint)
+        shortest, longest = checkpoint.model.min_samples, _longest_wave(checkpoint)
         dynamic[1] = torch.export.Dim("samples", min=shortest, max=longest)
     with _quiet_tracer():
         program = torch.onnx.export(
@@ -242,7 +241,6 @@ def _write(
     model: onnx.ModelProto, checkpoint: Checkpoint, options: ExportOptions, path: Path
 ) -> ModelContract:
     """Put the contract into the model and the model into the file."""
-    shortest, longest = _length_limits(checkpoint)
     ratios = _ratios(InferenceAasist(checkpoint.model, options.topk))
     from aasist_deploy import __version__
 
@@ -251,8 +249,8 @@ def _write(
         config=checkpoint.config,
         sample_rate_hz=SAMPLE_RATE_HZ,
         n_samples=options.n_samples,
-        min_samples=options.n_samples or shortest,
-        max_samples=longest if options.n_samples is None else None,
+        min_samples=options.n_samples or checkpoint.model.min_samples,
+        max_samples=_longest_wave(checkpoint) if options.n_samples is None else None,
         outputs={name: OUTPUTS[name] for name in options.outputs},
         checkpoint_sha256=checkpoint.sha256,
         precision=options.precision,
@@ -279,15 +277,8 @@ def _ratios(network: InferenceAasist) -> dict[str, float]:
     return {n: p.ratio for n, p in pools.items() if isinstance(p, GraphPoolInference)}
 
 
-def shortest_wave(n_taps: int) -> int:
-    """Fewest samples that leave three nodes on the time axis after sinc filters of `n_taps`."""
-    return MIN_NODES * SAMPLES_PER_NODE + n_taps - 1
-
-
-def _length_limits(checkpoint: Checkpoint) -> tuple[int, int]:
-    """(shortest, longest) wave of a variable-length model."""
-    n_taps = checkpoint.model.sinc.filters.shape[-1]
-    return shortest_wave(n_taps), MAX_NODES * SAMPLES_PER_NODE + n_taps - 1
+def _longest_wave(checkpoint: Checkpoint) -> int:
+    return samples_of_nodes(MAX_NODES, checkpoint.model.sinc.filters.shape[-1])
 
 
 def _check_lengths(contract: ModelContract) -> list[int]:

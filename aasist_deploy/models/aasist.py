@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FREQUENCY_POOL = 3  # both axes of the map after the sinc filters
+SAMPLES_PER_NODE = 3**7  # max-pool by three in the front end and in six blocks
+MIN_NODES = 3  # fewer leave the pooled graphs one node and attention nothing to attend to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,11 @@ class AasistConfig:
         return (first, second, third, last, last, last)
 
 
+def samples_of_nodes(n_nodes: int, n_taps: int) -> int:
+    """Shortest wave with `n_nodes` nodes on the time axis, after sinc filters of `n_taps` taps."""
+    return n_nodes * SAMPLES_PER_NODE + n_taps - 1
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions, a skip connection, and max-pooling of the time axis by three."""
 
@@ -189,6 +196,11 @@ class Aasist(nn.Module):
             self.add_module(f"pool_hS{branch}", GraphPool(ratios[2], hgat))
             self.add_module(f"pool_hT{branch}", GraphPool(ratios[2], hgat))
         self.out_layer = nn.Linear(5 * hgat, 2)
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest wave that the network is run on when any length is taken."""
+        return samples_of_nodes(MIN_NODES, self.sinc.filters.shape[-1])
 
     def forward(self, wave: Tensor, *, mask_filters: bool = False) -> tuple[Tensor, Tensor]:
         """Score waves.

@@ -20,7 +20,7 @@ DEMO_CLIPS = REPOSITORY / "examples" / "demo_clips"
 
 # Runs at the start of every Python with this file on PYTHONPATH: an attempt to import, or only to
 # find, one of the packages is written down and refused.
-IMPORT_BLOCKER = '''\
+IMPORT_BLOCKER = """\
 import os, sys
 
 class Blocker:
@@ -31,7 +31,7 @@ class Blocker:
             raise ModuleNotFoundError(f"{name} is blocked by this test", name=name)
 
 sys.meta_path.insert(0, Blocker())
-'''
+"""
 
 
 def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -133,9 +133,7 @@ def clean_environment(
     def get(extras: str) -> CleanEnvironment:
         if extras not in made:
             folder = tmp_path_factory.mktemp("venv")
-            subprocess.run(
-                [sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True
-            )
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
             environment = CleanEnvironment(folder, tmp_path_factory.mktemp("away"))
             wanted = f"{wheel}[{extras}]" if extras else str(wheel)
             done = pip(

@@ -58,7 +58,7 @@ def test_demo_with_a_mirror(shared: Path, tmp_path: Path) -> None:
 
 def test_demo_without_network_and_mirror_says_so_and_stops(tmp_path: Path) -> None:
     closed = "http://127.0.0.1:9"  # the discard port: nothing listens there
-    proxies = {name: closed for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")}
+    proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), closed)
     done = make("demo-steps", f"DEMO={tmp_path}", AASIST_DEPLOY_MIRROR="", **proxies)
     assert done.returncode == 2  # make's own, for a recipe that failed
     said, fix, of_make = done.stderr.splitlines()

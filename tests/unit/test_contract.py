@@ -65,7 +65,8 @@ def model_with(metadata: dict[str, str]) -> onnx.ModelProto:
 def with_contract() -> bytes:
     graph_sha256 = parse_onnx(model_with({}).SerializeToString(), HERE).graph_sha256
     contract = replace(CONTRACT, graph_sha256=graph_sha256)
-    return model_with(contract.to_metadata()).SerializeToString()
+    content: bytes = model_with(contract.to_metadata()).SerializeToString()
+    return content
 
 
 @given(CONTRACTS)

@@ -279,7 +279,7 @@ def test_a_busy_server_is_asked_again(target: Path, waits: list[float], status: 
     [
         ("3", 3, 3),
         ("86400", 10, 10),
-        (formatdate(time.time() + 600, usegmt=True), 10, 10),
+        (formatdate(time.time() + 86_400, usegmt=True), 10, 10),
         (formatdate(0, usegmt=True), 0, 0),
         ("soon", 0.5, 0.5),
     ],

@@ -38,7 +38,7 @@ def dataset(tmp_path: Path) -> Callable[..., Dataset]:
 def test_evaluation_joins_scores_and_truth(
     dataset: Callable[..., Dataset], fake_engine: Any
 ) -> None:
-    seen = []
+    seen: list[Any] = []
     evaluation = evaluate(fake_engine(), dataset(), batch=2, on_file=seen.append)
     assert tuple(seen) == evaluation.files
     assert evaluation.failed == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aasist_deploy.errors import EnvironmentLacks, OutputError, UsageError
@@ -63,6 +63,7 @@ def test_csv_reads_back_with_every_kind_of_name(tmp_path: Path) -> None:
         max_size=5,
     )
 )
+@example(names=[b"\r", b"a\rb", b"\n"])
 def test_csv_and_jsonl_hold_any_file_name(names: list[bytes], tmp_path: Path) -> None:
     paths = [Path(os.fsdecode(name)) for name in names]
     rows = [Row(path, score=0.5, seconds=1.0) for path in paths]

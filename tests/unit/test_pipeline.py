@@ -101,7 +101,7 @@ def test_endless_input_is_read_only_a_little_ahead(
             n_taken += 1
             yield path
 
-    rows = score_files(fake_engine(), endless(), batch=4, decode_threads=2)
+    rows: Any = score_files(fake_engine(), endless(), batch=4, decode_threads=2)
     assert n_taken == 0  # nothing happens before the first row is asked for
     for index, _ in enumerate(itertools.islice(rows, 50), start=1):
         assert n_taken <= index + 3 * 4 + 2 + 1
@@ -114,7 +114,7 @@ def test_stopping_early_leaves_no_threads_behind(
     import threading
 
     path = audio("a.wav", 0.5)
-    rows = score_files(fake_engine(), [path] * 100)
+    rows: Any = score_files(fake_engine(), [path] * 100)
     next(rows)
     rows.close()
     deadline = time.monotonic() + 5
@@ -192,7 +192,8 @@ def test_score_that_is_no_number_becomes_an_error(
     assert huge.score is None
     assert huge.error is not None
     assert "huge.wav: the model's score is inf" in huge.error
-    assert (a.score, b.score) == (pytest.approx(1.0, abs=1e-5), pytest.approx(2.0, abs=1e-5))
+    assert a.score == pytest.approx(1.0, abs=1e-5)
+    assert b.score == pytest.approx(2.0, abs=1e-5)
 
 
 def test_broken_engine_ends_the_run_with_its_own_error(mixed: list[Path], fake_engine: Any) -> None:

@@ -86,9 +86,14 @@ def test_close_is_idempotent_and_ends_every_use(fake_engine: Any) -> None:
 
 def test_context_manager_closes_also_after_an_error(fake_engine: Any) -> None:
     engine = fake_engine()
-    with pytest.raises(KeyError), engine as entered:
-        assert entered is engine
-        raise KeyError
+
+    def broken() -> None:
+        with engine as entered:
+            assert entered is engine
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken()
     assert engine.batches == [-1]
 
 

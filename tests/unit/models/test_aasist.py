@@ -133,7 +133,7 @@ def test_unused_normalisation_has_no_effect_but_follows_the_training_data(
     model.eval()
     with torch.inference_mode():
         before = model(waves)[1].clone()
-    bn1 = model.get_submodule("encoder.3.0.bn1")
+    bn1: Any = model.get_submodule("encoder.3.0.bn1")
     with torch.no_grad():
         bn1.weight.fill_(float("nan"))
         bn1.running_mean.fill_(7.0)
@@ -151,7 +151,8 @@ def test_training_step_works_at_exactly_the_length_of_a_crop(
     model = Aasist(AasistConfig.from_mapping(small_config)).train()
     embedding, logits = model(torch.from_numpy(noise(2, 64_600)), mask_filters=True)
     assert embedding.shape == (2, 20)
-    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    loss: Any = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
+    loss.backward()
     used = {n: p.grad for n, p in model.named_parameters() if ".bn1." not in n}
     assert [n for n, gradient in used.items() if gradient is None] == []
     assert any(float(g.abs().max()) > 0 for g in used.values() if g is not None)

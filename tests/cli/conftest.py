@@ -1,0 +1,102 @@
+"""The command line as a user meets it: exit code, stdout, stderr; and never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from aasist_deploy.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """Arguments -> what `aasist-deploy` with them does, in this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: Any) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["aasist-deploy", *map(os.fspath, arguments)])
+        capsys.readouterr()
+        stderr: Any = sys.stderr
+        stderr.reconfigure(errors="backslashreplace")  # as Python's own is
+        with pytest.raises(SystemExit) as raised:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        code = raised.value.code
+        return Outcome(code if isinstance(code, int) else int(code is not None), *captured)
+
+    yield run
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def fake_model(
+    fake_engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Options of the fake engine -> a file that every verb opens with that engine."""
+
+    def install(**options: Any) -> Path:
+        error = options.pop("error", None)
+
+        def open_engine(*_arguments: Any, **_options: Any) -> Any:
+            engine = fake_engine(**options)
+            engine.error = error or engine.error
+            return engine
+
+        for verb in ("score", "eval", "parity"):
+            module = sys.modules[f"aasist_deploy.cli.{verb}"]
+            monkeypatch.setattr(module, "open_engine", open_engine)
+        path = tmp_path / "fake.onnx"
+        path.touch()
+        return path
+
+    return install
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Callable[..., Path]:
+    """(name, level) -> a file of 800 equal samples, for which the fake engine says 10 * level."""
+
+    def write(name: str, level: float = 0.1, n_samples: int = 800) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # soundfile takes no names that are not UTF-8
+            wave = np.full(n_samples, level, np.float32)
+            soundfile.write(file, wave, 16_000, format="WAV", subtype="FLOAT")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def manifest(clip: Callable[..., Path], tmp_path: Path) -> Path:
+    """A labelled dataset: two bona fide and three spoofed clips."""
+    levels = {"good1": 0.5, "good2": 0.3, "bad1": -0.2, "bad2": 0.35, "bad3": -0.4}
+    lines = ["path,label,attack"]
+    for name, level in levels.items():
+        clip(f"data/{name}.wav", level)
+        attack = "-" if name.startswith("good") else f"A{name[-1]}"
+        lines.append(f"{name}.wav,{'bonafide' if attack == '-' else 'spoof'},{attack}")
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "data"
