@@ -83,6 +83,23 @@ def window_rule(contract: ModelContract) -> str:
     return f"the first {contract.n_samples} samples; shorter files are tiled"
 
 
+def window_of(wave: NDArray[np.float32], contract: ModelContract) -> NDArray[np.float32]:
+    """The part of a clip that is scored, tiled where the clip is shorter than the window.
+
+    Args:
+        wave: (N,) samples at the contract's rate, N >= 1.
+        contract: Of the model.
+
+    Returns:
+        (contract.n_samples,) samples, or for a variable-length model between min_samples and
+        max_samples of them.
+    """
+    if contract.n_samples is not None:
+        return fit_length(wave, contract.n_samples)
+    longest = contract.max_samples or len(wave)
+    return fit_length(wave, max(contract.min_samples, min(len(wave), longest)))
+
+
 def score_files(
     engine: Engine,
     paths: Iterable[Path],
@@ -142,12 +159,7 @@ def _decode(path: Path, contract: ModelContract) -> _Window | ScoredFile:
         # A second decoder is exact; what else a note says (a file cut short) concerns the score.
         level = logging.INFO if audio.second_decoder else logging.WARNING
         log.log(level, "%s: %s", path, audio.note)
-    n_samples = len(audio.wave)
-    if contract.n_samples is not None:
-        wanted = contract.n_samples
-    else:
-        wanted = max(contract.min_samples, min(n_samples, longest or n_samples))
-    return _Window(path, fit_length(audio.wave, wanted), audio)
+    return _Window(path, window_of(audio.wave, contract), audio)
 
 
 def _scored(engine: Engine, waiting: list[_Window | ScoredFile]) -> Iterator[ScoredFile]:

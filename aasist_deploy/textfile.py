@@ -1,12 +1,15 @@
-"""Small text files in and out: gzip and BOM on the way in, all or nothing on the way out."""
+"""Text files in and out: gzip, zip and BOM on the way in, all or nothing on the way out."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import struct
+import zipfile
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aasist_deploy.errors import AasistDeployError, OutputError
 
@@ -14,26 +17,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+# Five times the largest official file (ASV scores of ASVspoof 2021 PA, 108 MB of metadata).
+MAX_UNPACKED_BYTES: Final = 512 * 1024**2
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZIP_MAGIC: Final = b"PK\x03\x04"
+_EMPTY_ZIP_MAGIC: Final = b"PK\x05\x06"
+
+# On altered archives zipfile lets errors of its parts through (found by fuzzing).
+_DAMAGED: Final = (
+    EOFError,
+    IndexError,
+    OverflowError,
+    ValueError,
+    gzip.BadGzipFile,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
-def read_text(path: Path, error: type[AasistDeployError]) -> str:
-    """Read a UTF-8 file whole, unpacking gzip (told by its first bytes) and dropping a BOM.
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def read_text(
+    path: Path, error: type[AasistDeployError], *, max_bytes: int = MAX_UNPACKED_BYTES
+) -> str:
+    """Read a UTF-8 file whole, unpacking gzip or zip (told by its first bytes), dropping a BOM.
 
     Args:
-        path: The file.
+        path: The file; a zip holds one member, as submissions to the challenges do.
         error: What to raise when the file cannot be read.
+        max_bytes: What a packed file may become.
 
     Raises:
-        error: The file is missing, not readable, damaged gzip, or not UTF-8 text.
+        error: The file is missing, not readable, damaged, not UTF-8 text, a zip of several members
+            or with a password, or becomes too large.
     """
     try:
         data = path.read_bytes()
         if data.startswith(_GZIP_MAGIC):
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as unpacked:
+                data = _bounded(unpacked, path, error, max_bytes)
+        elif data.startswith((_ZIP_MAGIC, _EMPTY_ZIP_MAGIC)):
+            data = _member(data, path, error, max_bytes)
+    except _DAMAGED as cause:
+        raise error(f"{path} is damaged: {cause}.", fix="Fetch or write the file again.") from cause
+    except (NotImplementedError, RuntimeError) as cause:
         raise error(
-            f"{path} is damaged: gzip says {cause}.", fix="Fetch or write the file again."
+            f"{path} cannot be unpacked: {cause}.", fix="Unpack it, and give the file inside."
         ) from cause
     except OSError as cause:
         raise error(f"{path} cannot be read: {cause.strerror or cause}.") from cause
@@ -43,8 +75,37 @@ def read_text(path: Path, error: type[AasistDeployError]) -> str:
         line = data.count(b"\n", 0, cause.start) + 1
         raise error(
             f"{path}:{line} is not UTF-8 text: byte 0x{data[cause.start]:02x}.",
-            fix="Give a text file, plain or gzip-compressed, in UTF-8.",
+            fix="Give a text file in UTF-8, plain, gzip-compressed or alone in a zip.",
         ) from cause
+
+
+def _member(data: bytes, path: Path, error: type[AasistDeployError], limit: int) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        # A Mac adds a folder of its own metadata to what it packs.
+        members = [
+            info
+            for info in archive.infolist()
+            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        ]
+        if len(members) != 1:
+            held = ", ".join(info.filename for info in members[:3]) or "nothing"
+            raise error(
+                f"{path} holds {len(members)} files ({held}); expected one.",
+                fix="Unpack it, and give the file inside that is meant.",
+            )
+        with archive.open(members[0]) as unpacked:
+            return _bounded(unpacked, path, error, limit)
+
+
+def _bounded(stream: _Readable, path: Path, error: type[AasistDeployError], limit: int) -> bytes:
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise error(
+            f"{path} becomes more than {limit} bytes when unpacked; no file of scores or trials is "
+            "so large.",
+            fix="Check where the file comes from; unpack it yourself if it is right.",
+        )
+    return data
 
 
 def numbered_fields(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stdout
+from aasist_deploy.cli.options import refuse_overwriting
 from aasist_deploy.scores import ScoreLayout, convert_scores
 from aasist_deploy.trials import read_key
 
@@ -45,6 +46,7 @@ def convert(
       aasist-deploy convert scores.txt -o score.tsv --to asvspoof5-t1 --protocol ASVspoof5.eval.track_1.tsv
       aasist-deploy convert scores.csv -o scores.txt --to 2019 --protocol LA.cm.eval.trl.txt
     """  # noqa: D301, E501  # \b keeps the lines of the example
+    refuse_overwriting(output, [scores, *([protocol] if protocol else [])])
     done = convert_scores(scores, output, to, None if protocol is None else read_key(protocol))
     if json_:
         print_json(

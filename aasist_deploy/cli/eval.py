@@ -1,5 +1,6 @@
 """`aasist-deploy eval`: score a labelled dataset and report the error rates."""
 
+import json
 import shlex
 import sys
 from pathlib import Path  # typer reads these annotations at run time
@@ -16,8 +17,8 @@ from aasist_deploy.cli.options import (
     ThreadsOption,
     engine_options,
 )
-from aasist_deploy.cli.project import FILE_NAME, load_project
-from aasist_deploy.cli.tables import summary_table
+from aasist_deploy.cli.project import FILE_NAME, load_project, needed
+from aasist_deploy.cli.tables import metrics_table, summary_table
 from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
@@ -25,7 +26,7 @@ from aasist_deploy.metrics import Bootstrap, Compat, MetricsSummary, Unit
 from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
 from aasist_deploy.report import N_BOOTSTRAP, write_report
 from aasist_deploy.resolve import backend_of, model_file
-from aasist_deploy.scores import write_scores_txt
+from aasist_deploy.scores import speaker_column, write_scores_txt
 from aasist_deploy.trials import Dataset, dataset_names, default_split, load_dataset
 
 if TYPE_CHECKING:
@@ -97,14 +98,20 @@ def eval_(
       aasist-deploy eval aasist --dataset asvspoof2019-la --root LA --split eval --out results
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
-    model = _needed("MODEL", model or project.model)
-    kind = _needed("--dataset", dataset or project.dataset)
+    model = needed("MODEL", model or project.model)
+    kind = needed("--dataset", dataset or project.dataset)
     trials = load_dataset(
         kind,
-        Path(_needed("--root", str(root) if root else project.root)),
+        Path(needed("--root", str(root) if root else project.root)),
         split or project.split or default_split(kind),
     )
     trials.require_audio()
+    if bootstrap and by == "speaker" and speaker_column(trials.trials) is None:
+        raise UsageError(
+            f"--by speaker needs the speaker of each trial, and {trials.protocol} does not name "
+            "them all.",
+            fix="leave out --by, which resamples by utterance, or name the speakers there",
+        )
     folder = out or Path(project.out or "results")
     _make_folder(folder)
     path = model_file(model, backend or project.backend)
@@ -130,7 +137,7 @@ def eval_(
     table = evaluation.table()
     assert table.is_bonafide is not None
     assert table.attacks is not None
-    _, page = write_report(
+    written, page = write_report(
         report,
         scores=table.scores,
         is_bonafide=table.is_bonafide,
@@ -141,7 +148,7 @@ def eval_(
         paths=[file.path for _, file in evaluation.scored],
         players=players,
     )
-    _render(evaluation, summary, report, page, json_=json_)
+    _render(evaluation, summary, written, page, json_=json_)
 
 
 def _evaluate(engine: Engine, trials: Dataset, batch: int, folder: Path) -> Evaluation:
@@ -175,7 +182,7 @@ def _evaluate(engine: Engine, trials: Dataset, batch: int, folder: Path) -> Eval
 def _render(
     evaluation: Evaluation,
     summary: MetricsSummary,
-    report: dict[str, object],
+    written: Path,
     page: Path,
     *,
     json_: bool,
@@ -185,10 +192,14 @@ def _render(
     for trial, file in evaluation.failed:
         stderr.print(f"error: {trial.utterance}: {file.error}", style="red", markup=False)
     if json_:
-        print_json(report)
+        print_json(json.loads(written.read_text(encoding="utf-8")))
     else:
         table: Table = summary_table(summary, evaluation.dataset.name)
         stdout.print(table)
+        stdout.print(metrics_table(summary))
+        n_second = sum(file.second_decoder for file in evaluation.files)
+        if n_second:
+            stdout.print(f"{n_second} files went through the second decoder", markup=False)
         stdout.print(f"report: {page}", markup=False)
     if evaluation.failed:
         stderr.print(
@@ -197,15 +208,6 @@ def _render(
             markup=False,
         )
         raise typer.Exit(1)
-
-
-def _needed(option: str, value: str | None) -> str:
-    if value is None:
-        raise UsageError(
-            f"{option} is missing, and no {FILE_NAME} here or above says it.",
-            fix=f"give {option}, or write it into {FILE_NAME}",
-        )
-    return value
 
 
 def _compat_of(text: str | None) -> Compat:

@@ -25,6 +25,7 @@ from aasist_deploy.cli.calibrate import (
     ProtocolOption,
 )
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
+from aasist_deploy.cli.options import refuse_overwriting
 from aasist_deploy.errors import MetricError, UsageError
 from aasist_deploy.metrics.dcf import DetectionCosts
 from aasist_deploy.scores import ScoreRow, read_scores, write_scores_txt
@@ -87,6 +88,7 @@ def fuse(
             f"There are {len(scores)} score files to fuse and {len(fit)} to fit on.",
             fix="give --fit once for each system, in the same order",
         )
+    refuse_overwriting(output, [*scores, *fit])
     costs = DetectionCosts(p_spoof=prior_spoof, cost_miss=cost_miss, cost_fa=cost_fa)
     dev = _matched(fit, fit_protocol)
     if dev.is_bonafide is None:
@@ -176,12 +178,15 @@ def _render(
     fusion: Fusion,
     figures: dict[str, tuple[LlrFigures, ...] | None],
 ) -> None:
-    table = Table()
-    for header in ("trials", "system"):
-        table.add_column(header)
+    table = Table(
+        caption=f"fused: the weighted sum of the scores {fusion.offset:+.6g}",
+        caption_justify="left",
+    )
+    table.add_column("trials")
+    table.add_column("system", overflow="fold")
     for header in ("weight", "EER %", "Cllr", "min Cllr", "actDCF"):
         table.add_column(header, justify="right")
-    weights = [*(f"{weight:.6g}" for weight in fusion.weights), f"offset {fusion.offset:.6g}"]
+    weights = [*(f"{weight:.6g}" for weight in fusion.weights), ""]
     for which, of in figures.items():
         names = [*(path.name for path in files[which]), "fused"]
         for name, weight, one in zip(names, weights, of or (), strict=bool(of)):

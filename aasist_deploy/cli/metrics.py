@@ -48,7 +48,7 @@ def metrics(
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="Score file, may be gzip-compressed: ASVspoof text of 2 to 6 columns, or CSV or "
+            help="Score file, plain, gzip or zip: ASVspoof text of 2 to 6 columns, or CSV or "
             "JSONL from the verb score. Higher means more bona fide.",
         ),
     ],

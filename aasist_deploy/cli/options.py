@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aasist_deploy.engines import BACKENDS
 from aasist_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 BackendOption = Annotated[
     str | None,
@@ -56,6 +60,20 @@ def engine_options(
     if backend == "torch":
         options["device"] = device
     return options
+
+
+def refuse_overwriting(output: Path, inputs: Iterable[Path]) -> None:
+    """Keep an output from replacing a file that it is made from.
+
+    Raises:
+        UsageError: it is one of the inputs.
+    """
+    for path in inputs:
+        if output.exists() and output.samefile(path):
+            raise UsageError(
+                f"-o {output} is the input {path}, which would be lost.",
+                fix="give the output another name",
+            )
 
 
 def number_or(text: str, word: str, option: str) -> int | None:

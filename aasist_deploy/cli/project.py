@@ -57,6 +57,20 @@ def load_project(start: Path | None = None) -> Project:
     return Project()
 
 
+def needed(option: str, value: str | None) -> str:
+    """The value of an option, from the command line or the project.
+
+    Raises:
+        UsageError: neither says it.
+    """
+    if value is None:
+        raise UsageError(
+            f"{option} is missing, and no {FILE_NAME} here or above says it.",
+            fix=f"give {option}, or write it into {FILE_NAME}",
+        )
+    return value
+
+
 def _read(path: Path) -> Project:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

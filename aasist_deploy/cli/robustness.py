@@ -1,5 +1,6 @@
 """`aasist-deploy robustness`: what will break before it is in production."""
 
+import math
 import shlex
 import sys
 from pathlib import Path  # typer reads these annotations at run time
@@ -20,7 +21,7 @@ from aasist_deploy.cli.options import (
     engine_options,
     names_of,
 )
-from aasist_deploy.cli.project import FILE_NAME, load_project
+from aasist_deploy.cli.project import load_project, needed
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
@@ -34,6 +35,7 @@ from aasist_deploy.robustness import (
     run_into,
     select,
 )
+from aasist_deploy.robustness.files import NAME
 from aasist_deploy.trials import dataset_names, default_split, load_dataset
 
 if TYPE_CHECKING:
@@ -102,19 +104,23 @@ def robustness(
         _print_list(chosen, json_=json_)
         return
     project = load_project()
-    kind = _needed("--dataset", dataset or project.dataset)
+    kind = needed("--dataset", dataset or project.dataset)
     everything = load_dataset(
         kind,
-        Path(_needed("--root", str(root) if root else project.root)),
+        Path(needed("--root", str(root) if root else project.root)),
         split or project.split or default_split(kind),
     )
     trials = everything if limit is None else balanced(everything, limit)
     trials.require_audio()
-    path = model_file(_needed("MODEL", model or project.model), backend or project.backend)
+    path = model_file(needed("MODEL", model or project.model), backend or project.backend)
     name = backend_of(path, backend or project.backend)
     options = engine_options(
         name, threads=threads or project.threads, provider=provider, device=device
     )
+    folder = out or Path(project.out or "results")
+    for option, value in (("--threshold", threshold), ("--max-eer-increase", max_eer_increase)):
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{option} is {value}; it must be a finite number.")
     limits = RobustnessLimits(max_eer_increase=max_eer_increase, max_flips=max_flips)
     with (
         open_engine(path, name, **options) as engine,
@@ -127,7 +133,7 @@ def robustness(
             markup=False,
         )
         report, written = run_into(
-            out or Path(project.out or "results"),
+            folder,
             engine,
             trials,
             chosen,
@@ -144,6 +150,7 @@ def robustness(
     else:
         stdout.print(_table(report))
         stdout.print(_remarks(report), markup=False)
+        stdout.print(f"written: {folder / NAME}", markup=False)
     _verdict(report, limits)
 
 
@@ -259,12 +266,3 @@ def _print_list(conditions: tuple[Condition, ...], *, json_: bool) -> None:
         missing = f" (not here: {one.unavailable})" if one.unavailable else ""
         table.add_row(one.family, Text(one.name), Text(one.meaning + missing))
     stdout.print(table)
-
-
-def _needed(option: str, value: str | None) -> str:
-    if value is None:
-        raise UsageError(
-            f"{option} is missing, and no {FILE_NAME} here or above says it.",
-            fix=f"give {option}, or write it into {FILE_NAME}",
-        )
-    return value

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     )
 
 _NONE: Final = ""
+_NO_INTERVAL: Final = "n/a"
+_WHY_NO_INTERVAL: Final = (
+    "n/a: all replicates are alike, which says nothing of the errors that more trials would show"
+)
 _NAMES: Final = {
     "eer_percent": "EER %",
     "auc": "AUC",
@@ -52,9 +56,12 @@ def summary_table(summary: MetricsSummary, caption: str) -> Table:
         (name, of.eer.eer * 100, of.confidence, _NONE, of.n_spoof)
         for name, of in summary.attacks.items()
     ]
+    every = [_interval(intervals, "eer_percent", 4) for _, _, intervals, _, _ in rows]
+    if _NO_INTERVAL in every:
+        caption += f"; {_WHY_NO_INTERVAL}"
     table = _table("trials", headers, caption)
-    for number, (name, rate, intervals, cost, n_spoof) in enumerate(rows):
-        shown = [_interval(intervals, "eer_percent", 4)] if with_intervals else []
+    for number, (name, rate, _, cost, n_spoof) in enumerate(rows):
+        shown = [every[number]] if with_intervals else []
         table.add_row(
             Text(name),
             f"{rate:.{digits}f}",
@@ -197,4 +204,6 @@ def _interval_header(confidence: Confidence) -> str:
 
 def _interval(confidence: Confidence | None, key: str, digits: int) -> str:
     ends: Sequence[float] = () if confidence is None else confidence.intervals.get(key, ())
+    if ends and ends[0] == ends[1]:
+        return _NO_INTERVAL
     return " to ".join(f"{end:.{digits}f}" for end in ends)

@@ -25,7 +25,7 @@ NO_ERRORS: Final = (
     "how many more trials would show."
 )
 # What corpora write where a trial has no attack, vocoder or replay device.
-_NOT_AN_ATTACK: Final = frozenset({"", "-", "bonafide"})
+NOT_AN_ATTACK: Final = frozenset({"", "-", "bonafide"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,8 @@ def metrics_by_condition(
 ) -> dict[str, dict[str, ConditionMetrics]]:
     """Compute the equal error rate of each value of each condition.
 
-    A condition that no value is shared in by bona fide and spoofed trials describes the attack
-    (attack, vocoder, replay device): each of its values has the spoofed trials of that value
+    A condition that no value but "-" is shared in by bona fide and spoofed trials describes the
+    attack (attack, vocoder, replay device): each of its values has the spoofed trials of that value
     against all bona fide trials. Any other condition (codec, transmission, source) splits both.
 
     Args:
@@ -94,7 +94,7 @@ def metrics_by_condition(
         of_attack = describes_the_attack(values, is_bonafide)
         every = set((values[~is_bonafide] if of_attack else values).tolist())
         found[name] = {}
-        for value in sorted(every - _NOT_AN_ATTACK if of_attack else every):
+        for value in sorted(every - NOT_AN_ATTACK if of_attack else every):
             chosen = values == value
             bonafide = is_bonafide if of_attack else is_bonafide & chosen
             found[name][value] = _metrics(
@@ -104,8 +104,12 @@ def metrics_by_condition(
 
 
 def describes_the_attack(values: NDArray[np.str_], is_bonafide: NDArray[np.bool_]) -> bool:
-    """Whether bona fide and spoofed trials have no value in common."""
-    return not set(values[is_bonafide].tolist()) & set(values[~is_bonafide].tolist())
+    """Whether bona fide and spoofed trials have no value in common; "-" is none.
+
+    A spoofed trial may lack the value too: an attack without a vocoder has "-" in that column.
+    """
+    shared = set(values[is_bonafide].tolist()) & set(values[~is_bonafide].tolist())
+    return shared <= NOT_AN_ATTACK
 
 
 def _metrics(

@@ -33,6 +33,14 @@ class DetectionCosts:
                 f"The prior of spoofs is {self.p_spoof} and the costs are {self.cost_miss} and "
                 f"{self.cost_fa}; the prior must be between 0 and 1 and the costs above 0."
             )
+        weights = self.cost_miss * (1 - self.p_spoof), self.cost_fa * self.p_spoof
+        if 0.0 in weights or not (0 < weights[0] / weights[1] < math.inf):
+            raise MetricError(
+                f"With a prior of spoofs of {self.p_spoof} and costs of {self.cost_miss} and "
+                f"{self.cost_fa}, one of the two errors outweighs the other without bound: there "
+                "is no threshold.",
+                fix="Give finite costs.",
+            )
 
     @property
     def bayes_threshold(self) -> float:

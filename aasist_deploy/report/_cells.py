@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from aasist_deploy.metrics import eer
+from aasist_deploy.metrics.conditions import NOT_AN_ATTACK, describes_the_attack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +20,6 @@ ATTACK: Final = "attack"
 MAX_TABLES: Final = 3
 MAX_COLUMNS: Final = 24
 MAX_ROWS: Final = 200
-# What corpora write where a trial has no attack, vocoder or replay device; no row of its own.
-_NONE: Final = ("", "-", "bonafide")
 
 
 def cross_conditions(
@@ -78,17 +77,17 @@ def cross_conditions(
 class _Factor:
     """One condition: its values in order, and the number of the value of each trial.
 
-    As in `metrics_by_condition`, a condition in which bona fide and spoofed trials have no value
-    in common describes the attack.
+    What stands for no attack has no row of its own.
     """
 
     def __init__(self, values: Sequence[str], truth: NDArray[np.bool_]) -> None:
-        names, self.codes = np.unique(np.asarray(values, dtype=np.str_), return_inverse=True)
+        column = np.asarray(values, dtype=np.str_)
+        names, self.codes = np.unique(column, return_inverse=True)
         self.all_names: list[str] = names.tolist()
         of_spoof = set(names[self.codes[~truth]].tolist())
-        self.of_spoof_only = not of_spoof & set(names[self.codes[truth]].tolist())
+        self.of_spoof_only = describes_the_attack(column, truth)
         self.names = [
-            name for name in self.all_names if name in of_spoof and name not in _NONE
+            name for name in self.all_names if name in of_spoof and name not in NOT_AN_ATTACK
         ]  # fmt: skip
 
     def has(self, name: str) -> NDArray[np.bool_]:

@@ -36,7 +36,7 @@ def check_systems(systems: Sequence[System], *, allow_different: bool) -> None:
 
     Raises:
         UsageError: Two have one label, or there are too many.
-        ScoresError: Their trials, or the truth of a trial, differ.
+        ScoresError: Their trials, or the truth of a trial, differ, or they share none of a class.
     """
     labels = [system.label for system in systems]
     twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -58,6 +58,13 @@ def check_systems(systems: Sequence[System], *, allow_different: bool) -> None:
                 fix="Evaluate both on the same split, or pass --allow-different.",
             )
         mine, theirs = common_trials(first, other)
+        n_genuine = int(np.count_nonzero(first.is_bonafide[mine]))
+        if n_genuine in {0, len(mine)}:
+            raise ScoresError(
+                f"{first.label} and {other.label} share {n_genuine} bona fide and "
+                f"{len(mine) - n_genuine} spoofed trials; a comparison needs some of each.",
+                fix="Make a page for each of them, or evaluate both on one split.",
+            )
         n_differ = int(np.count_nonzero(first.is_bonafide[mine] != other.is_bonafide[theirs]))
         if n_differ:
             raise ScoresError(

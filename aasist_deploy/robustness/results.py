@@ -197,8 +197,12 @@ class RobustnessReport:
         }
 
     def breaches(self, limits: RobustnessLimits) -> tuple[str, ...]:
-        """The limits that do not hold, in words."""
+        """The limits that do not hold, or that nothing can be said of, in words."""
         found = []
+        if limits.max_eer_increase is not None and self.clean["eer_percent"] is None:
+            found.append("the EER is not known without trials of both classes")
+        if limits.max_flips is not None and self.threshold is None:
+            found.append("flips are not known without a threshold")
         for one in self.conditions:
             rise, flips = one.figures.eer_change, one.figures.flips
             most = limits.max_eer_increase

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from aasist_deploy.audio import fit_length, read_audio
+from aasist_deploy.audio import read_audio
 from aasist_deploy.errors import AudioError, UsageError
-from aasist_deploy.pipeline import DEFAULT_BATCH
+from aasist_deploy.pipeline import DEFAULT_BATCH, window_of
 from aasist_deploy.robustness.base import Condition, Context, NotApplicableError, Wave
 from aasist_deploy.robustness.conditions import CONTROL
 from aasist_deploy.robustness.results import (
@@ -238,14 +238,6 @@ class _Preparer:
             return [self._read(trial)]
         except AudioError:
             return []
-
-
-def window_of(wave: Wave, contract: ModelContract) -> Wave:
-    """The part of a clip that is scored: as `score` and `eval` cut and tile it."""
-    if contract.n_samples is not None:
-        return fit_length(wave, contract.n_samples)
-    longest = contract.max_samples or len(wave)
-    return fit_length(wave, max(contract.min_samples, min(len(wave), longest)))
 
 
 def _ahead(preparer: _Preparer, trials: Sequence[Trial], threads: int) -> Iterator[_Pending]:

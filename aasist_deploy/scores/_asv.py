@@ -10,8 +10,7 @@ import numpy as np
 
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores._rows import finite_score
-from aasist_deploy.scores._unpack import read_score_text
-from aasist_deploy.textfile import excerpt, numbered_fields
+from aasist_deploy.textfile import excerpt, numbered_fields, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +67,7 @@ def read_asv_scores(path: Path) -> AsvScores:
     Source: ASVspoof 2019, …asv.{dev,eval}.gi.trl.scores.txt.
     """
     collected = _Collected()
-    for number, fields in numbered_fields(read_score_text(path)):
+    for number, fields in numbered_fields(read_text(path, ScoresError)):
         if len(fields) != 3 or fields[1] not in _ASV_KEYS:
             raise ScoresError(
                 f"{path}:{number} is {excerpt(' '.join(fields))}; expected attack key score "
@@ -96,8 +95,8 @@ def read_asv_scores_2021(path: Path, key: Path, subset: str) -> AsvScores:
     """
     collected = _Collected()
     width: int | None = None
-    scores = numbered_fields(read_score_text(path))
-    truth = numbered_fields(read_score_text(key))
+    scores = numbered_fields(read_text(path, ScoresError))
+    truth = numbered_fields(read_text(key, ScoresError))
     for of_scores, of_truth in zip_longest(scores, truth):
         if of_scores is None or of_truth is None:
             shorter, longer = (path, key) if of_scores is None else (key, path)

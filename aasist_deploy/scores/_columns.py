@@ -79,7 +79,7 @@ def header_layout(fields: Sequence[str], path: Path) -> Layout | None:
         raise ScoresError(
             f"{path} has the columns {excerpt(' '.join(fields))}: scores of pairs of a speaker and "
             "a file, with a countermeasure in front of speaker verification.",
-            fix="Read it with its key as ASVspoof 5 track 2 (read_sasv_scores).",
+            fix="Read it with its key as ASVspoof 5 track 2: metrics --sasv-key, read_sasv_scores.",
         )
     kinds = [meaning(field) for field in fields]
     if None in kinds or kinds.count("utterance") != 1 or kinds.count("score") != 1:
@@ -108,10 +108,12 @@ def detect(fields: Sequence[str], path: Path, number: int) -> Layout:
         if (layout is FIVE_DASH) != (len(fields) == 5 and fields[1] == "-"):
             continue
         if _swapped(fields, layout):
+            order = likely_order(fields)
+            wanted = _same_columns(order, of_width) or layout
             raise ScoresError(
-                f"{path}:{number} is {excerpt(' '.join(fields))}, which looks like "
-                f"{likely_order(fields)}; expected {layout.columns}.",
-                fix=f"Write the columns in the order {layout.columns}.",
+                f"{path}:{number} is {excerpt(' '.join(fields))}, which looks like {order}; "
+                f"expected {wanted.columns}.",
+                fix=f"Write the columns in the order {wanted.columns}.",
             )
         return layout
     order = likely_order(fields)
@@ -122,6 +124,12 @@ def detect(fields: Sequence[str], path: Path, number: int) -> Layout:
         f"no known layout is like that.{hint}",
         fix=_KNOWN,
     )
+
+
+def _same_columns(order: str, layouts: Sequence[Layout]) -> Layout | None:
+    """The layout that has these columns in its own order."""
+    columns = sorted(order.split())
+    return next((one for one in layouts if sorted(one.columns.split()) == columns), None)
 
 
 def _swapped(fields: Sequence[str], layout: Layout) -> bool:

@@ -174,7 +174,7 @@ def number_of(field: object, path: Path, number: int) -> float:
     except (TypeError, ValueError, OverflowError) as cause:
         hint = (
             "Remove the header line, or name the columns as docs/score-files.md lists them."
-            if number == 1
+            if number == 1 and not any(character.isdigit() for character in str(field))
             else "Give each line a score, as a number with a decimal point."
         )
         raise ScoresError(

@@ -11,8 +11,7 @@ import numpy as np
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores._rows import number_of
 from aasist_deploy.scores._table import few
-from aasist_deploy.scores._unpack import read_score_text
-from aasist_deploy.textfile import excerpt, numbered_fields, write_text_atomically
+from aasist_deploy.textfile import excerpt, numbered_fields, read_text, write_text_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -143,7 +142,7 @@ def _pairs(
     """(line, pair, further fields), after the header; without one where it is `optional`."""
     width = None
     seen: dict[Pair, int] = {}
-    for number, fields in numbered_fields(read_score_text(path)):
+    for number, fields in numbered_fields(read_text(path, ScoresError)):
         if width is None:
             width = len(fields)
             if tuple(fields) == tuple(header):

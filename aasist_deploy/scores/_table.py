@@ -11,8 +11,7 @@ import numpy as np
 
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores._rows import Row, rows_of
-from aasist_deploy.scores._unpack import read_score_text
-from aasist_deploy.textfile import excerpt
+from aasist_deploy.textfile import excerpt, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +97,7 @@ def read_scores(
             infinite or decisions, an utterance appears twice, lines hold errors, or file and
             protocol do not fit.
     """
-    rows = list(rows_of(read_score_text(path), path))
+    rows = list(rows_of(read_text(path, ScoresError), path))
     _refuse_duplicates(rows, path)
     _refuse_not_finite(rows, path)
     failed = [row for row in rows if row.score is None]
@@ -206,7 +205,13 @@ def _joined(
             f"{path} and the protocol do not list the same utterances: of {len(scored)} scored "
             f"{len(unknown)} are not in the protocol{few(unknown)}; of {len(truth)} in the "
             f"protocol {len(unscored)} have no score{few(unscored)}.",
-            fix="Give the protocol of the split that was scored.",
+            fix="Give the protocol of the split that was scored"
+            + (
+                "."
+                if len(unknown) == len(scored)
+                else ", or leave out what they do not share: metrics --allow-missing, "
+                "allow_missing=True."
+            ),
         )
     if unknown:
         kept = np.array([name in truth for name in table.utterances])
@@ -222,7 +227,9 @@ def _joined(
         wrong = [table.utterances[i] for i in np.flatnonzero(table.is_bonafide != is_bonafide)]
         raise ScoresError(
             f"{path} and the protocol give {len(wrong)} of {len(entries)} utterances "
-            f"different keys{few(wrong)}."
+            f"different keys{few(wrong)}.",
+            fix="Find out which of the two is right; give the protocol of the split that was "
+            "scored.",
         )
     return replace(
         table,

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aasist_deploy.cli import app
-from aasist_deploy.errors import AasistDeployError, ScoresError, TrialsError
+from aasist_deploy.errors import AasistDeployError, ScoresError, TrialsError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +88,11 @@ def test_unknown_layout_is_wrong_usage(scores: Path, tmp_path: Path) -> None:
     result = run(scores, "-o", tmp_path / "out", "--to", "2020")
     assert result.exit_code == 2
     assert "asvspoof5-t1" in result.stderr
+
+
+def test_input_is_not_written_over(scores: Path, protocol: Path) -> None:
+    before = scores.read_text()
+    for place in (scores, protocol):
+        result = run(scores, "-o", place, "--to", "2021", "--protocol", protocol)
+        assert isinstance(result.exception, UsageError)
+    assert (scores.read_text(), protocol.read_text()) == (before, PROTOCOL)

@@ -197,3 +197,25 @@ def test_official_arithmetic_can_be_asked_for(evaluate: Callable[..., Any], tmp_
     assert evaluate("--compat", "official").code == 0
     report = json.loads((tmp_path / "results" / "report.json").read_text())
     assert report["compat"] == "official"
+
+
+def test_both_forms_of_the_cost_and_all_metrics_are_printed(evaluate: Callable[..., Any]) -> None:
+    out = evaluate().out
+    for name in ("min t-DCF 2019", "min t-DCF 2021", "minDCF", "actDCF", "Cllr, bits", "AUC"):
+        assert f"│ {name} " in out
+
+
+def test_interval_that_says_nothing_is_not_given(evaluate: Callable[..., Any]) -> None:
+    out = evaluate().out  # the fake engine makes no error
+    assert "0.0000 to 0.0000" not in out
+    assert "n/a: all replicates are alike" in out
+    assert "n/a" not in evaluate("--bootstrap", "0").out
+
+
+def test_speakers_that_are_not_known_are_missed_before_anything_is_scored(
+    evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
+    result = evaluate("--by", "speaker")
+    assert result.code == 2
+    assert "--by speaker needs the speaker of each trial" in result.err
+    assert not (tmp_path / "results").exists()

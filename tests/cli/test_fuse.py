@@ -134,6 +134,14 @@ def test_one_file_to_fit_on_is_needed_for_each_system(
     assert "2 score files to fuse and 1 to fit on" in str(error)
 
 
+def test_input_is_not_written_over(files: dict[str, Path]) -> None:
+    before = files["evalA"].read_text()
+    result = run(files["evalA"], "--fit", files["devA"], "-o", files["evalA"])
+    assert isinstance(result.exception, UsageError)
+    assert "would be lost" in str(result.exception)
+    assert files["evalA"].read_text() == before
+
+
 def test_reversed_system_is_pointed_out(files: dict[str, Path], tmp_path: Path) -> None:
     for name in ("devB", "evalB"):
         table = read_scores(files[name])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,19 @@ def test_two_folders_stand_side_by_side(evaluated: tuple[Path, Path], tmp_path: 
     assert [system["label"] for system in found["systems"]] == ["new", "old"]
     assert found["pairs"][0]["n_common"] == 12
     assert "new" in page.read_text()
+
+
+def test_systems_without_a_class_in_common_are_refused(
+    evaluated: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(evaluated[0], other)
+    lines = (other / "scores.txt").read_text().splitlines()
+    renamed = (f"x{line}" if " bonafide " in line else line for line in lines)
+    (other / "scores.txt").write_text("\n".join(renamed) + "\n")
+    done = run("report", evaluated[0], other, "--allow-different", "-o", tmp_path / "both.html")
+    assert isinstance(done.exception, ScoresError)
+    assert "share 0 bona fide and 6 spoofed trials" in str(done.exception)
 
 
 def test_labels_must_be_one_for_each_folder(evaluated: tuple[Path, Path]) -> None:

@@ -74,6 +74,7 @@ def test_table_has_a_line_for_each_condition_and_says_the_worst(
     assert "flips most: gain-24dB (quieter by 24 dB, without clipping)" in result.stdout
     assert "clean: EER 0.00 %, decisions at 0.2" in result.stdout
     assert "4 trials of manifest, clean and under 3 conditions" in result.stderr
+    assert "written: out/robustness.json" in result.stdout
     assert (clips / "out" / "robustness.json").is_file()
 
 
@@ -94,6 +95,22 @@ def test_limits_decide_the_exit_code(run: Callable[..., Result], clips: Path) ->
     assert "gain-24dB flips 2 decisions, over 1" in str(result.exception)
     assert json.loads(result.stdout)["breaches"]
     assert json.loads((clips / "out" / "robustness.json").read_text())["limits"]["max_flips"] == 1
+
+
+@pytest.mark.parametrize("limit", ["--max-eer-increase", "--max-flips"])
+def test_limit_that_cannot_be_measured_does_not_hold(
+    run: Callable[..., Result], limit: str
+) -> None:
+    result = run("--conditions", "gain", "--limit", "1", limit, "3")
+    assert isinstance(result.exception, CheckFailed)
+    assert "not known" in str(result.exception)
+
+
+@pytest.mark.parametrize("option", ["--max-eer-increase", "--threshold"])
+def test_numbers_that_compare_with_nothing_are_wrong_usage(
+    run: Callable[..., Result], option: str
+) -> None:
+    assert isinstance(run(option, "nan").exception, UsageError)
 
 
 def test_clip_that_cannot_be_read_is_said_and_exits_with_one(

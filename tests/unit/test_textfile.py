@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,3 +60,10 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 def test_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_text_atomically(tmp_path / "no" / "folder.txt", ["x"])
+
+
+def test_zip_of_one_file_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "key.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("key.txt", "a b\n")
+    assert read_text(path, TrialsError) == "a b\n"

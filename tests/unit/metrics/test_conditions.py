@@ -46,6 +46,11 @@ def test_the_value_dash_counts_where_bona_fide_and_spoof_share_it() -> None:
     assert list(found["codec"]) == ["-", "c"]
 
 
+def test_attack_without_a_value_does_not_take_bona_fide_trials_from_the_others() -> None:
+    found = metrics_by_condition(SCORES, TRUTH, {"vocoder": ["-"] * 3 + ["v1", "-", "v2"]})
+    assert {name: of.n_bonafide for name, of in found["vocoder"].items()} == {"v1": 3, "v2": 3}
+
+
 def test_intervals_are_given_when_asked_for() -> None:
     random = np.random.default_rng(0)
     truth = np.arange(200) < 100

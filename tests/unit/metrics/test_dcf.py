@@ -66,3 +66,18 @@ def test_act_dcf_counts_at_the_bayes_threshold_by_hand() -> None:
 def test_priors_outside_the_open_interval_are_refused(p_spoof: float) -> None:
     with pytest.raises(MetricError, match="between 0 and 1"):
         DetectionCosts(p_spoof=p_spoof)
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        {"cost_fa": math.inf},
+        {"cost_miss": math.inf},
+        {"cost_miss": math.inf, "cost_fa": math.inf},
+        {"cost_miss": 1e-300, "cost_fa": 1e300},
+        {"p_spoof": 5e-324, "cost_fa": 0.1},
+    ],
+)
+def test_costs_without_a_threshold_are_refused(costs: dict[str, float]) -> None:
+    with pytest.raises(MetricError, match="there is no threshold"):
+        DetectionCosts(**costs)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores import read_scores
-from aasist_deploy.scores._unpack import read_score_text
+from aasist_deploy.textfile import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,7 @@ def test_attack_called_bonafide_is_none(tmp_path: Path) -> None:
         ("1.5 bonafide u1", "score key utterance", "utterance key score"),
         ("1.5 - bonafide u1", "score - key utterance", "utterance attack key score"),
         ("s1 1.5 - bonafide u1", "speaker score - key utterance", "attack key score"),
+        ("1.5 u1 A07 spoof", "score utterance attack key", "utterance attack key score"),
     ],
 )
 def test_wrong_order_is_told_with_the_likely_one(
@@ -167,8 +168,8 @@ def test_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path, pack: object
     path.write_bytes(pack(b"u 1\n" * 100_000))
     assert path.stat().st_size < 4_000
     with pytest.raises(ScoresError, match="more than 1000 bytes when unpacked"):
-        read_score_text(path, max_bytes=1_000)
-    assert len(read_score_text(path, max_bytes=400_000)) == 400_000
+        read_text(path, ScoresError, max_bytes=1_000)
+    assert len(read_text(path, ScoresError, max_bytes=400_000)) == 400_000
 
 
 def test_missing_file_is_a_scores_error(tmp_path: Path) -> None:

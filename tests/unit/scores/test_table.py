@@ -380,3 +380,11 @@ def test_parsers_raise_only_scores_errors(tmp_path: Path, data: bytes) -> None:
 def test_deeply_nested_json_is_a_scores_error(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match="not valid JSON"):
         read_scores(scores_file(tmp_path, '{"path":' + "[" * 200_000))
+
+
+def test_decimal_comma_is_not_taken_for_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "scores.txt"
+    path.write_text("u1 A07 spoof -2,5\n")
+    with pytest.raises(ScoresError, match="'-2,5' is not a number") as error:
+        read_scores(path)
+    assert "decimal point" in str(error.value.fix)
