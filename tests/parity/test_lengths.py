@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ATOL = 1e-4
+ATOL = 1e-4  # measured max 5.7e-6 (AASIST, topk) and 6.7e-6 (AASIST-L, rank)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

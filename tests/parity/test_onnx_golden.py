@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# The rewritten graph rounds in another order: measured max over the 412 clips in LOGITS below.
+# The rewritten graph rounds in another order: measured max 5.7e-6 over the 412 clips, logits and
+# embedding, both models and forms. Another CPU's kernels round in yet another way.
 ATOL = 1e-4
 EMBEDDING_ATOL = 1e-4
 BATCH_ATOL = 2e-5  # batch 1 against 16, on one machine

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# float32 rounding of one graph at several batch sizes; measured max 2.4e-7 over the waves here.
-BATCH_ATOL = 2e-6
+# float32 rounding of one graph at several batch sizes; measured max 4.8e-7 over the waves here.
+BATCH_ATOL = 5e-6
 
 Noise = "Callable[..., NDArray[np.float32]]"
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from aasist_deploy.models import Checkpoint
 
-# float32 rounding of PyTorch's kernels at several batch sizes; measured max 4.8e-7 here.
-BATCH_ATOL = 4e-6
+# float32 rounding of PyTorch's kernels at several batch sizes; measured max 1.7e-6 here.
+BATCH_ATOL = 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from aasist_deploy.models import Checkpoint
 
-# Folding in float64 and rounding once to float32; measured max 1.2e-6 on these waves.
-ATOL = 1e-5
+# Folding in float64 and rounding once to float32; measured max 2.9e-6 on these waves.
+ATOL = 2e-5
 FORMS: tuple[Literal["topk", "rank"], ...] = ("topk", "rank")
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from aasist_deploy.models import Checkpoint
 
-# float32 rounding in another order; measured max 1.2e-6 on these waves and lengths.
-ATOL = 1e-5
+# float32 rounding in another order; measured max 3.3e-6 (embedding, 16,000 samples).
+ATOL = 2e-5
 
 N_SAMPLES = 16_000
 FORMS = ("topk", "rank")
