@@ -8,6 +8,7 @@ version of the layout is `schema`; docs/contract.md describes it for other imple
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,6 +106,19 @@ class ModelContract:
         for name in ("config", "outputs", "topk", "thresholds", "tools"):
             if not isinstance(getattr(self, name), dict):
                 raise ModelFileError(f"The contract's {name} is no mapping of names to values.")
+        numbers: dict[str, Any] = {f"threshold {n}": v for n, v in self.thresholds.items()}
+        if self.calibration is not None:
+            given: object = self.calibration
+            known = given if isinstance(given, dict) else {}
+            numbers |= {f"calibration {k}": known.get(k) for k in ("scale", "offset")}
+        for name, number in numbers.items():
+            if type(number) not in (int, float) or not math.isfinite(number):
+                raise ModelFileError(f"The contract's {name} is {number!r}; it must be a number.")
+        if numbers.get("calibration scale", 1.0) <= 0:
+            raise ModelFileError(
+                f"The contract's calibration scale is {numbers['calibration scale']}; it must be "
+                f"above 0, or higher scores would mean less likely bona fide."
+            )
         if not {"score", "logits"} & set(self.outputs):
             raise ModelFileError(
                 f"The model gives no score: its outputs are {sorted(self.outputs)}."
@@ -145,7 +159,7 @@ class ModelContract:
             return cls(**values)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}", fix=error.fix) from error
-        except (TypeError, ValueError, IndexError, RecursionError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
             raise ModelFileError(
                 f"The contract in {path} cannot be read: {error}.", fix="export the model again"
             ) from error

@@ -46,7 +46,8 @@ CONTRACTS = st.builds(
     fp32_nodes=st.lists(NAMES).map(tuple),
     topk=st.dictionaries(NAMES, st.text() | st.dictionaries(NAMES, NUMBERS)),
     batch=st.tuples(SIZES, st.none() | SIZES),
-    calibration=st.none() | st.fixed_dictionaries({"scale": NUMBERS, "offset": NUMBERS}),
+    calibration=st.none()
+    | st.fixed_dictionaries({"scale": st.floats(1e-6, 1e6), "offset": NUMBERS}),
     thresholds=st.dictionaries(NAMES, NUMBERS),
     tools=st.dictionaries(NAMES, st.text()),
 )
@@ -127,6 +128,11 @@ def test_newer_schema_is_refused_with_both_versions() -> None:
         ("fp32_nodes", "1"),
         ("thresholds", "null"),
         ("tools", "[]"),
+        ("thresholds", '{"eer": "high"}'),
+        ("thresholds", '{"eer": Infinity}'),
+        ("calibration", '{"scale": -1.0, "offset": 0.0}'),
+        ("calibration", '{"scale": 1.0}'),
+        ("calibration", '"none"'),
     ],
 )
 def test_value_that_no_reader_could_act_on_is_refused(name: str, text: str) -> None:
