@@ -6,7 +6,7 @@ scores round. What cannot be read for certain is refused with the line and the k
 """
 
 from aasist_deploy.scores._asv import AsvScores, read_asv_scores, read_asv_scores_2021
-from aasist_deploy.scores._convert import Conversion, convert_scores
+from aasist_deploy.scores._convert import Conversion, convert_sasv_scores, convert_scores
 from aasist_deploy.scores._output import RowFormat, RowWriter, format_of, open_rows
 from aasist_deploy.scores._sasv import SasvScores, read_sasv_scores, write_sasv_scores
 from aasist_deploy.scores._table import (
@@ -29,6 +29,7 @@ __all__ = [
     "ScoreRow",
     "ScoreTable",
     "condition_columns",
+    "convert_sasv_scores",
     "convert_scores",
     "format_of",
     "open_rows",

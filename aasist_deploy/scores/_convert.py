@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from aasist_deploy.errors import ScoresError
+from aasist_deploy.scores._sasv import read_sasv_scores, write_sasv_scores
 from aasist_deploy.scores._table import ScoreTable, read_scores
 from aasist_deploy.scores._writing import ScoreLayout, write_scores
 
@@ -23,7 +24,7 @@ class Conversion:
     """What was written: all scores of the source, in the protocol's order where one was given."""
 
     output: Path
-    layout: ScoreLayout
+    layout: ScoreLayout | Literal["asvspoof5-t2"]
     n_scores: int
     has_truth: bool
 
@@ -66,6 +67,25 @@ def convert_scores(
         layout=layout,
         n_scores=len(table.utterances),
         has_truth=table.is_bonafide is not None,
+    )
+
+
+def convert_sasv_scores(source: Path, output: Path, key: Path) -> Conversion:
+    """Write track 2 scores as a submission to ASVspoof 5: all pairs, in the order of the key.
+
+    Args:
+        source: Columns spk, filename, cm-score, asv-score, sasv-score under a header.
+        output: Where to; it is replaced whole or not at all.
+        key: The key or the trial protocol of track 2.
+
+    Raises:
+        ScoresError: The source cannot be read, or lacks or adds a pair.
+        OutputError: The place cannot be written.
+    """
+    scores = read_sasv_scores(source, key)
+    write_sasv_scores(output, scores)
+    return Conversion(
+        output=output, layout="asvspoof5-t2", n_scores=len(scores.utterances), has_truth=True
     )
 
 

@@ -44,6 +44,35 @@ def test_submission_is_written_in_the_order_of_the_protocol(
     assert result.stdout == f"2 scores: {out} (asvspoof5-t1)\n"
 
 
+TRACK_2_KEY = "spk\tfilename\tcm-label\tasv-label\nA\tD_1\tbonafide\ttarget\nB\tD_1\tspoof\tspoof\n"
+TRACK_2_HEADER = "spk\tfilename\tcm-score\tasv-score\tsasv-score\n"
+
+
+def test_track_2_submission_is_written_in_the_order_of_the_key(tmp_path: Path) -> None:
+    key, given, out = tmp_path / "key.tsv", tmp_path / "given.tsv", tmp_path / "score.tsv"
+    key.write_text(TRACK_2_KEY)
+    given.write_text(TRACK_2_HEADER + "B\tD_1\t-\t-\t-0.1\nA\tD_1\t-\t-\t0.25\n")
+    result = run(given, "-o", out, "--to", "asvspoof5-t2", "--protocol", key)
+    assert result.exit_code == 0, result.output
+    assert out.read_text() == TRACK_2_HEADER + "A\tD_1\t-\t-\t0.25\nB\tD_1\t-\t-\t-0.1\n"
+
+
+def test_track_2_submission_that_lacks_a_pair_is_refused(tmp_path: Path) -> None:
+    key, given, out = tmp_path / "key.tsv", tmp_path / "given.tsv", tmp_path / "score.tsv"
+    key.write_text(TRACK_2_KEY)
+    given.write_text(TRACK_2_HEADER + "A\tD_1\t-\t-\t0.25\n")
+    result = run(given, "-o", out, "--to", "asvspoof5-t2", "--protocol", key)
+    assert isinstance(result.exception, ScoresError)
+    assert "1 have no score" in str(result.exception)
+    assert not out.exists()
+
+
+def test_track_2_submission_needs_the_protocol(scores: Path, tmp_path: Path) -> None:
+    result = run(scores, "-o", tmp_path / "score.tsv", "--to", "asvspoof5-t2")
+    assert isinstance(result.exception, UsageError)
+    assert "no protocol" in str(result.exception)
+
+
 def test_json_says_what_was_written(scores: Path, protocol: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.txt"
     result = run(scores, "-o", out, "--to", "2019", "--protocol", protocol, "--json")
