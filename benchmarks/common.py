@@ -45,7 +45,7 @@ class Report:
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": shlex.join(["python", *sys.argv]),
+            "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
             "machine": machine(),
             "versions": versions(packages),
             **facts,
