@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from aasist_deploy.degradations import FAMILIES, all_conditions, select
+from aasist_deploy.degradations.conditions import IDENTITY
 from aasist_deploy.errors import EnvironmentLacks, UsageError
-from aasist_deploy.robustness import FAMILIES, all_conditions, select
-from aasist_deploy.robustness.conditions import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def test_unavailable_condition_is_listed_by_family_and_refused_by_name(
 ) -> None:
     lost = replace(IDENTITY, name="lost", family="codec", unavailable="FFmpeg 0 has no lost")
     monkeypatch.setattr(
-        "aasist_deploy.robustness.conditions.all_conditions", lambda: (IDENTITY, lost)
+        "aasist_deploy.degradations.conditions.all_conditions", lambda: (IDENTITY, lost)
     )
     assert select(["codec"]) == (lost,)
     with pytest.raises(EnvironmentLacks, match="lost is not available here: FFmpeg 0 has no lost"):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from aasist_deploy.degradations.codecs import CODECS, Codec, codec_conditions, measure, round_trip
+from aasist_deploy.degradations.coders import AvCoder, SndfileCoder
 from aasist_deploy.errors import AudioError
-from aasist_deploy.robustness.codecs import CODECS, Codec, codec_conditions, measure, round_trip
-from aasist_deploy.robustness.coders import AvCoder, SndfileCoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ def test_unavailable_codec_is_listed_and_fails_when_applied(
     monkeypatch: pytest.MonkeyPatch, speech: Callable[..., Any], context: Callable[..., Any]
 ) -> None:
     missing = codec_of(AvCoder(encoder="libnothing", decoder="aac"), name="lost")
-    monkeypatch.setattr("aasist_deploy.robustness.codecs.CODECS", (missing,))
+    monkeypatch.setattr("aasist_deploy.degradations.codecs.CODECS", (missing,))
     (condition,) = codec_conditions()
     assert "libnothing" in str(condition.unavailable)
     with pytest.raises(AudioError, match="lost is not available"):

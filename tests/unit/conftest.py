@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from aasist_deploy.robustness.base import Context
+from aasist_deploy.degradations.base import Context
 from aasist_deploy.trials import Dataset, load_dataset
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aasist_deploy.robustness.base import Context, NotApplicableError
-from aasist_deploy.robustness.edges import (
+from aasist_deploy.degradations.base import Context, NotApplicableError
+from aasist_deploy.degradations.edges import (
     FLOOR_DB,
     edge_conditions,
     from_offset,
@@ -17,7 +17,7 @@ from aasist_deploy.robustness.edges import (
     trim,
     window_at,
 )
-from aasist_deploy.robustness.level import active_power
+from aasist_deploy.degradations.level import active_power
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from aasist_deploy.robustness.base import NotApplicableError
-from aasist_deploy.robustness.level import active_frames
-from aasist_deploy.robustness.noise import add_at_snr, noise_conditions, pink, white
+from aasist_deploy.degradations.base import NotApplicableError
+from aasist_deploy.degradations.level import active_frames
+from aasist_deploy.degradations.noise import add_at_snr, noise_conditions, pink, white
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import soxr
 
-from aasist_deploy.robustness.base import Condition, Context, Wave, as_wave
-from aasist_deploy.robustness.level import active_power
+from aasist_deploy.degradations.base import Condition, Context, Wave, as_wave
+from aasist_deploy.degradations.level import active_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

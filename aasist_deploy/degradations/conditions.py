@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from aasist_deploy.degradations.base import Condition, Context, Wave
+from aasist_deploy.degradations.codecs import codec_conditions
+from aasist_deploy.degradations.edges import edge_conditions
+from aasist_deploy.degradations.level import level_conditions
+from aasist_deploy.degradations.noise import noise_conditions
+from aasist_deploy.degradations.room import room_conditions
 from aasist_deploy.errors import EnvironmentLacks, UsageError
-from aasist_deploy.robustness.base import Condition, Context, Wave
-from aasist_deploy.robustness.codecs import codec_conditions
-from aasist_deploy.robustness.edges import edge_conditions
-from aasist_deploy.robustness.level import level_conditions
-from aasist_deploy.robustness.noise import noise_conditions
-from aasist_deploy.robustness.room import room_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

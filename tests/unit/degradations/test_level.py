@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aasist_deploy.robustness.base import NotApplicableError
-from aasist_deploy.robustness.level import (
+from aasist_deploy.degradations.base import NotApplicableError
+from aasist_deploy.degradations.level import (
     FRAME_SECONDS,
     active_frames,
     active_power,
@@ -85,7 +85,7 @@ def test_silence_has_no_level() -> None:
 
 @given(WAVES)
 def test_every_level_condition_keeps_length_type_and_input(wave: Any) -> None:
-    from aasist_deploy.robustness.base import Context
+    from aasist_deploy.degradations.base import Context
 
     before = wave.copy()
     context = Context(utterance="u", sample_rate_hz=16_000, n_samples=800)

@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from aasist_deploy.robustness.base import Condition, Context, NotApplicableError, Wave, as_wave
-from aasist_deploy.robustness.level import ACTIVE_RANGE_DB, active_frames, active_power
+from aasist_deploy.degradations.base import Condition, Context, NotApplicableError, Wave, as_wave
+from aasist_deploy.degradations.level import ACTIVE_RANGE_DB, active_frames, active_power
 
 Side = Literal["lead", "trail"]
 Fill = Literal["zero", "noise"]

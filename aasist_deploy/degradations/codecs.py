@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import soxr
 
+from aasist_deploy.degradations.base import Condition, Context, Wave, as_wave
+from aasist_deploy.degradations.coders import AvCoder, Coder, SndfileCoder
+from aasist_deploy.degradations.room import QUALITY, exact_length
 from aasist_deploy.errors import AudioError
-from aasist_deploy.robustness.base import Condition, Context, Wave, as_wave
-from aasist_deploy.robustness.coders import AvCoder, Coder, SndfileCoder
-from aasist_deploy.robustness.room import QUALITY, exact_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 import soundfile
 
+from aasist_deploy.degradations.base import Wave, as_wave
 from aasist_deploy.errors import AudioError
-from aasist_deploy.robustness.base import Wave, as_wave
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

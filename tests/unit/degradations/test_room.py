@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from aasist_deploy.robustness.level import active_power
-from aasist_deploy.robustness.room import (
+from aasist_deploy.degradations.level import active_power
+from aasist_deploy.degradations.room import (
     PREDELAY_SECONDS,
     convolve,
     room_conditions,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from aasist_deploy.robustness.base import Condition, Context, NotApplicableError, Wave, as_wave
+from aasist_deploy.degradations.base import Condition, Context, NotApplicableError, Wave, as_wave
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from aasist_deploy.robustness.base import Condition, Context, NotApplicableError, Wave, as_wave
-from aasist_deploy.robustness.level import active_power
+from aasist_deploy.degradations.base import Condition, Context, NotApplicableError, Wave, as_wave
+from aasist_deploy.degradations.level import active_power
 
 if TYPE_CHECKING:
     from collections.abc import Callable

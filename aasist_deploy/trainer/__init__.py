@@ -1,0 +1,1 @@
+"""Training: a recipe and a corpus become checkpoints that `export` takes as they are."""
