@@ -24,7 +24,8 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from aasist_deploy.export.inference_graph import InferenceAasist, TopK
+from aasist_deploy.export.inference_aasist import InferenceAasist
+from aasist_deploy.export.inference_layers import TopK
 from aasist_deploy.models import Checkpoint, load_checkpoint
 from benchmarks.common import MODELS, Report, drift, repeat_ms, summary, timed_ms
 from benchmarks.published_structure import as_published

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aasist_deploy.export.inference_graph import (
+from aasist_deploy.export.inference_aasist import InferenceAasist
+from aasist_deploy.export.inference_graph import GraphPoolInference
+from aasist_deploy.export.inference_layers import (
     SELU_ALPHA,
     SELU_LAMBDA,
-    GraphPoolInference,
-    InferenceAasist,
     batch_norm_scale_and_offset,
 )
 from aasist_deploy.models import Aasist
@@ -59,8 +59,10 @@ def test_rewrite_equals_the_network_whatever_the_sign_of_the_first_scale(
     small_checkpoint: Checkpoint,
     noise: Callable[..., NDArray[np.float32]],
 ) -> None:
-    model = Aasist(small_checkpoint.model.config)
-    model.load_state_dict(small_checkpoint.model.state_dict())
+    trained = small_checkpoint.model
+    assert isinstance(trained, Aasist)
+    model = Aasist(trained.config)
+    model.load_state_dict(trained.state_dict())
     model.eval()
     with torch.no_grad():
         model.first_bn.weight.fill_(first_bn_weight)
@@ -83,9 +85,11 @@ def test_rewrite_follows_the_length(
     noise: Callable[..., NDArray[np.float32]],
 ) -> None:
     waves = torch.from_numpy(noise(2, n_samples))
+    model = small_checkpoint.model
+    assert isinstance(model, Aasist)
     with torch.inference_mode():
-        expected = small_checkpoint.model(waves)[1]
-        got = InferenceAasist(small_checkpoint.model, method).eval()(waves)[1]
+        expected = model(waves)[1]
+        got = InferenceAasist(model, method).eval()(waves)[1]
     torch.testing.assert_close(got, expected, rtol=0, atol=ATOL)
 
 

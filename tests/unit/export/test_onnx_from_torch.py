@@ -14,7 +14,8 @@ from aasist_deploy import open_engine
 from aasist_deploy.contract import read_contract
 from aasist_deploy.errors import CheckFailed, OutputError, UsageError
 from aasist_deploy.export import ExportOptions, export_onnx
-from aasist_deploy.export.onnx_from_torch import OPSETS, SELF_CHECK_ATOL
+from aasist_deploy.export.options import OPSETS
+from aasist_deploy.export.self_check import SELF_CHECK_ATOL
 from aasist_deploy.models.aasist import SAMPLES_PER_NODE
 
 if TYPE_CHECKING:
