@@ -1,25 +1,24 @@
 """Training steps a second: the published structure and recipe written plainly, and our trainer.
 
     python -m benchmarks.train_speed -o benchmarks/results/DATE-train-cpu.json --batch 8
-    python -m benchmarks.train_speed -o benchmarks/results/DATE-train-gpu.json --batch 24 --device cuda
+    python -m benchmarks.train_speed -o benchmarks/results/DATE-train-gpu.json --device cuda
 
 All variants start from the same weights and are measured in one process, in rounds, each round in
 another order. Windows are in memory; nothing is decoded or augmented. A step is forward, weighted
 cross-entropy, backward and Adam; ours also looks for values that are not finite.
 """
 
-from __future__ import annotations
-
 import copy
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path  # typer reads these annotations at run time
+from typing import Annotated
 
 import numpy as np
 import torch
 import typer
 
 from aasist_deploy.engines.base import usable_cores
-from aasist_deploy.models import build_model
+from aasist_deploy.models import Aasist, Network, build_model
 from aasist_deploy.published import published
 from aasist_deploy.trainer.distributed import joined_world
 from aasist_deploy.trainer.recipe import Optimizer, Training
@@ -27,11 +26,6 @@ from aasist_deploy.trainer.runtime import arithmetic
 from aasist_deploy.trainer.step import Stepper, make_optimizer
 from benchmarks.common import MODELS, Report, matmul_gflops, noise_waves, summary, timed_ms
 from benchmarks.published_structure import as_published
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aasist_deploy.models.aasist import Aasist
 
 PUBLISHED = "published structure and recipe, plain loop"
 OURS = {
@@ -85,7 +79,7 @@ def measure(
     torch.manual_seed(0)
     network = build_model(published(name.lower()).model_config)
     steps: dict[str, Callable[[], object]] = {
-        PUBLISHED: plain_step(as_published(network), waves, labels)  # type: ignore[arg-type]
+        PUBLISHED: plain_step(as_published(network), waves, labels)
     }
     for variant, training in (OURS | (ON_GPU if waves.is_cuda else {})).items():
         steps[variant] = our_step(copy.deepcopy(network), training, waves, labels)
@@ -127,9 +121,7 @@ def measure(
         )
 
 
-def plain_step(
-    network: Aasist, waves: torch.Tensor, labels: torch.Tensor
-) -> Callable[[], float]:
+def plain_step(network: Aasist, waves: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
     """The published recipe: float32, weights [0.1, 0.9], Adam with weight decay."""
     network = network.train().to(waves.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-4)
@@ -149,7 +141,7 @@ def plain_step(
 
 
 def our_step(
-    network: torch.nn.Module, training: Training, waves: torch.Tensor, labels: torch.Tensor
+    network: Network, training: Training, waves: torch.Tensor, labels: torch.Tensor
 ) -> Callable[[], float]:
     """One step of the trainer on the batch."""
     network = network.train().to(waves.device)
@@ -159,7 +151,7 @@ def our_step(
     indices = torch.arange(len(waves))
     with joined_world(waves.device) as world:
         stepper = Stepper(
-            model=network,  # type: ignore[arg-type]
+            model=network,
             forward=forward,  # type: ignore[arg-type]
             optimizer=make_optimizer(network, Optimizer(), waves.device),
             training=training,

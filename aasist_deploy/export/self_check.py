@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -125,10 +126,8 @@ def _in_order_of_file(
     log.info("the file's order of nodes contradicts the scores by %.1e", contradiction)
     if not contradiction <= ORDER_RTOL:
         return None
-    try:
-        exact, _ = run_in_order(checkpoint.model.double(), given.double(), orders)
-    finally:
-        checkpoint.model.float()  # the weights were float32: nothing is lost on the way
+    precise = copy.deepcopy(checkpoint.model).double()
+    exact, _ = run_in_order(precise, given.double(), orders)
     return output.numpy(), float((output - exact).abs().max())
 
 

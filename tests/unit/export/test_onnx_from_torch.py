@@ -289,13 +289,13 @@ def test_file_that_fails_its_check_is_not_left_and_the_old_one_stays(
     path = tmp_path / "model.onnx"
     if there:
         path.write_bytes(b"an older model")
-    forward = traced.model.forward
+    forward = type(traced.model).forward
 
-    def shifted(wave: Any) -> Any:
-        embedding, logits = forward(wave)
+    def shifted(self: Any, wave: Any) -> Any:
+        embedding, logits = forward(self, wave)
         return embedding, logits + wrong
 
-    monkeypatch.setattr(traced.model, "forward", shifted)
+    monkeypatch.setattr(type(traced.model), "forward", shifted)
     with pytest.raises(CheckFailed, match="away from the checkpoint") as raised:
         export_onnx(traced, path, OPTIONS)
     assert raised.value.exit_code == 1
