@@ -173,16 +173,38 @@ class ModelContract:
             for name in known.keys() & metadata.keys():
                 text = metadata[name]
                 values[name] = text if known[name].type == "str" else json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, error) from error
+        return cls.from_dict(values, path)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], path: Path) -> ModelContract:
+        """Read back what `to_dict` gave, also after JSON; keys that are not known are left out.
+
+        Args:
+            values: Field name -> plain JSON value.
+            path: The file they were read from, for messages.
+
+        Raises:
+            ModelFileError: it is a contract of another version, or it is incomplete.
+        """
+        try:
+            known = {f.name for f in fields(cls)}
+            taken = {name: value for name, value in values.items() if name in known}
             for name in ("class_order", "fp32_nodes", "batch"):
-                if name in values:
-                    values[name] = tuple(values[name])
-            return cls(**values)
+                if name in taken:
+                    taken[name] = tuple(taken[name])
+            return cls(**taken)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}", fix=error.fix) from error
-        except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
-            raise ModelFileError(
-                f"The contract in {path} cannot be read: {error}.", fix="export the model again"
-            ) from error
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"The contract in {path} cannot be read: {error}.", fix="export the model again"
+    )
 
 
 def read_contract(path: Path | str) -> tuple[ModelContract, OnnxFile]:

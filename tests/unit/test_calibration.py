@@ -481,16 +481,19 @@ CONTRACT = ModelContract(
 )
 
 
-def test_calibration_survives_the_contract_and_its_json() -> None:
+def test_calibration_survives_the_contract_and_its_json(tmp_path: Path) -> None:
     llr, truth = gaussian_llr(300, 4.0)
     found = fit_affine(llr, truth, scores_sha256="cd" * 32)
     contract = replace(CONTRACT, calibration=found.to_dict(), thresholds={"eer": 0.1 + 0.2})
     read = ModelContract.from_metadata(contract.to_metadata(), Path("model.onnx"))
-    beside_a_plan = json.loads(json.dumps(contract.to_dict()))
-    for held in (read.calibration, beside_a_plan["calibration"]):
-        assert held is not None
-        assert Calibration.from_dict(held) == found
-    assert read.thresholds == {"eer": 0.1 + 0.2}
+    beside = tmp_path / "model.plan.json"  # the form in which a TensorRT plan has its contract
+    beside.write_text(json.dumps(contract.to_dict()), encoding="utf-8")
+    from_json = ModelContract.from_dict(json.loads(beside.read_text(encoding="utf-8")), beside)
+    assert from_json == contract
+    for held in (read, from_json):
+        assert held.calibration is not None
+        assert Calibration.from_dict(held.calibration) == found
+        assert held.thresholds == {"eer": 0.1 + 0.2}
 
 
 def test_keys_that_are_not_known_are_left_out() -> None:
