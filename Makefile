@@ -6,6 +6,8 @@
 
 VENV ?= .venv
 BIN ?= $(VENV)/bin
+# Processes that run tests beside one another; each wants up to 4 GB.
+JOBS ?= 2
 # Where the demonstration writes.
 DEMO ?= demo
 
@@ -26,16 +28,21 @@ endif
 # The demonstration leaves nothing outside this folder.
 export AASIST_DEPLOY_CACHE ?= $(DEMO)/cache
 
-.PHONY: help demo demo-steps test check lint format types floors deps typos bench wheel clean
+.PHONY: help demo demo-steps test test-training check lint format types floors deps typos bench wheel clean
 
 help: ## Say what can be made.
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/ready ## Export published AASIST, prove parity, score and evaluate the demo clips.
 	@$(MAKE) --no-print-directory demo-steps
 
-test: $(VENV)/ready ## Run the tests.
-	$(BIN)/pytest $(PYTEST_ARGS)
+# A file's tests stay in one process, so that what they share is made once. PyTorch's own threads would
+# only get in the way of the other process.
+test: $(VENV)/ready ## Run the tests, but for minutes of training.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not training' $(PYTEST_ARGS)
+
+test-training: $(VENV)/ready ## Run the tests that train for minutes.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m training
 
 check: lint types floors deps typos test ## Run all checks and the tests.
 
@@ -69,19 +76,13 @@ clean: ## Remove the environment and everything that was built.
 	rm -rf $(VENV) build dist demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 demo-steps: # The demonstration itself, with the tools in $(BIN).
-	@name=aasist; \
-	weights=$$($(BIN)/aasist-deploy pull aasist) || { \
-	  code=$$?; test $$code -eq 3 || exit $$code; \
-	  name=aasist-l-mini; \
-	  printf '%s\n' 'Going on with aasist-l-mini, the small checkpoint of this package: it shows how things work and is no' \
-	    'substitute for the published weights (docs/published-models.md).' >&2; \
-	  weights=$$($(BIN)/aasist-deploy pull $$name) || exit $$?; }; \
+	@weights=$$($(BIN)/aasist-deploy pull aasist) || exit $$?; \
 	set -e; \
 	step() { printf '\n$$ aasist-deploy'; printf ' %s' "$$@"; printf '\n'; $(BIN)/aasist-deploy "$$@"; }; \
-	step export "$$weights" -o $(DEMO)/$$name.onnx; \
-	step parity $(DEMO)/$$name.onnx --reference "$$weights" --audio examples/demo_clips; \
-	step score $(DEMO)/$$name.onnx examples/demo_clips -o $(DEMO)/scores.csv; \
-	step eval $(DEMO)/$$name.onnx --dataset manifest --root examples/demo_clips --out $(DEMO); \
+	step export "$$weights" -o $(DEMO)/aasist.onnx; \
+	step parity $(DEMO)/aasist.onnx --reference "$$weights" --audio examples/demo_clips; \
+	step score $(DEMO)/aasist.onnx examples/demo_clips -o $(DEMO)/scores.csv; \
+	step eval $(DEMO)/aasist.onnx --dataset manifest --root examples/demo_clips --out $(DEMO); \
 	printf '%s\n' '' \
 	  'These 28 clips are few and out of domain; what their figures mean: examples/demo_clips/README.md' \
 	  'Scores of each file: $(DEMO)/scores.csv' 'Report, for a browser: $(DEMO)/report.html'

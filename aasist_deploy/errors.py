@@ -13,6 +13,7 @@
     ├── OutputError                  a place that cannot be written
     ├── CheckFailed                  exit code 1: a parity gap or a limit that does not hold
     ├── TrainingError                exit code 1: training cannot go on, e.g. the loss is NaN
+    │   └── PeerLostError            another process of the same training has ended
     └── EnvironmentLacks             exit code 3: a package, provider, device or network is missing
         └── DownloadError            the network or the mirror did not give the file
 
@@ -94,6 +95,10 @@ class TrainingError(AasistDeployError):
     """Training cannot go on or be resumed; what was saved before is kept."""
 
     exit_code: ClassVar[int] = 1
+
+
+class PeerLostError(TrainingError):
+    """Another process of the same training has ended; why, is for that one to say."""
 
 
 class EnvironmentLacks(AasistDeployError):

@@ -9,7 +9,7 @@ from aasist_deploy.errors import EnvironmentLacks
 
 # ONNX Runtime is no part of the extra `export`: it comes with `onnx` or `onnx-gpu`, never both.
 EXPORT_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
-TRAIN_PACKAGES: Final = ("torch", "safetensors", "tensorboardX", "tomlkit")
+TRAIN_PACKAGES: Final = ("torch", "safetensors", "tomlkit")  # and tensorboardX for its event files
 
 
 def missing_for_export() -> list[str]:

@@ -1,8 +1,7 @@
-"""The models that have a name: what they are, where they are, and how to get their weights.
+"""The published models, by name: what they are, where they are, and how to get their weights.
 
-The published weights are not part of this package. `pull` takes them from the cache, from a mirror,
-or from their project's repository, and accepts only the bytes with the recorded sha256. One small
-checkpoint of our own comes with the package, for machines without a network.
+The weights are not part of this package. `pull` takes them from the cache, from a mirror, or from
+their project's repository, and accepts only the bytes with the recorded sha256.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 CACHE_VARIABLE: Final = "AASIST_DEPLOY_CACHE"
 MIRROR_VARIABLE: Final = "AASIST_DEPLOY_MIRROR"
-SHIPPED_WEIGHTS: Final = Path(__file__).parent / "weights"
 DOWNLOAD_ROOT: Final = "https://raw.githubusercontent.com"
 
 
@@ -40,7 +38,6 @@ class PublishedModel:
         licence: Licence and holder of the weights.
         model_config: Configuration of the architecture, as in its project's configuration files.
             Copy it before changing it.
-        shipped: The file comes with this package, in its folder `weights`; nothing is fetched.
     """
 
     name: str
@@ -52,7 +49,6 @@ class PublishedModel:
     n_bytes: int
     licence: str
     model_config: Mapping[str, Any] = field(hash=False)
-    shipped: bool = False
 
     @property
     def url(self) -> str:
@@ -118,8 +114,8 @@ class Pulled:
     """Where `pull_from` found the weights.
 
     Attributes:
-        path: The file in the cache or in this package, with the right sha256.
-        source: "cache", "this package", or the file or address that it was copied from.
+        path: The file in the cache, with the right sha256.
+        source: "cache", or the file or address that it was copied from.
     """
 
     path: Path
@@ -174,8 +170,7 @@ def pull(
         on_progress: Called during a download with (bytes so far, bytes in all).
 
     Returns:
-        The file in the cache, or in this package for a model that comes with it; its sha256 has
-        been checked.
+        The file in the cache; its sha256 has been checked.
 
     Raises:
         UsageError: The name is unknown, or the mirror is neither folder nor address.
@@ -196,8 +191,6 @@ def pull_from(
 ) -> Pulled:
     """Do what `pull` does, and say where the weights came from."""
     model = published(name)
-    if model.shipped:
-        return _shipped(model)
     folder = cache_dir() if cache is None else Path(cache).expanduser()
     chosen = os.fspath(mirror) if mirror is not None else os.environ.get(MIRROR_VARIABLE, "")
     try:
@@ -205,24 +198,6 @@ def pull_from(
     except OutputError as error:
         error.fix = error.fix or f"choose another folder: set {CACHE_VARIABLE}"
         raise
-
-
-def _shipped(model: PublishedModel) -> Pulled:
-    path = SHIPPED_WEIGHTS / model.file
-    try:
-        found = download.sha256_of(path)
-    except OSError as error:
-        raise OutputError(
-            f"The weights of {model.name} are part of this package, and {path} cannot be read "
-            f"({error.strerror}).",
-            fix="install aasist-deploy again",
-        ) from error
-    if found != model.sha256:
-        raise DownloadError(
-            f"{path} was changed: its sha256 is {found}, that of {model.name} is {model.sha256}.",
-            fix="install aasist-deploy again",
-        )
-    return Pulled(path=path, source="this package")
 
 
 def _pull(

@@ -3,14 +3,15 @@
 import logging
 import os
 import shlex
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path  # typer reads these annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
-from aasist_deploy.errors import UsageError
+from aasist_deploy.errors import AasistDeployError, PeerLostError, UsageError
 from aasist_deploy.extras import require_train_packages
 from aasist_deploy.published import PUBLISHED, pull
 from aasist_deploy.trials import dataset_names, default_split
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from aasist_deploy.trainer.dev import DevFigures
     from aasist_deploy.trainer.events import Event, TrainingResult
     from aasist_deploy.trainer.recipe import Recipe
+
+
+COMMON_ERROR_WAIT_SECONDS: Final = 5.0
+PEER_LOST_WAIT_SECONDS: Final = 10.0
 
 
 def train(
@@ -86,32 +91,49 @@ def train(
     leading = os.environ.get("RANK", "0") == "0"  # torchrun starts the verb once a process
     if not leading:
         logging.getLogger().setLevel(logging.ERROR)
-    overrides = list(set_ or [])
-    overrides += _options(
-        {
-            "data.root": root,
-            "data.dataset": dataset,
-            "training.init": _checkpoint(init),
-            "training.teacher": _checkpoint(teacher),
-            "training.freeze": freeze,
-            "model.code": code,
-            "training.device": device,
-        }
-    )
-    if out is None and not dry_run:
-        raise UsageError("--out is missing.", fix="--out FOLDER, where the run is written")
-    wanted = _recipe(recipe, config, overrides, out if resume else None)
-    if dry_run:
-        _show(wanted, json_=json_)
-        return
-    assert out is not None
-    from aasist_deploy.trainer.loop import train as run
+    with _errors_in_turn(leading=leading), ExitStack() as stack:
+        overrides = list(set_ or [])
+        overrides += _options(
+            {
+                "data.root": root,
+                "data.dataset": dataset,
+                "training.init": _checkpoint(init),
+                "training.teacher": _checkpoint(teacher),
+                "training.freeze": freeze,
+                "model.code": code,
+                "training.device": device,
+            }
+        )
+        if out is None and not dry_run:
+            raise UsageError("--out is missing.", fix="--out FOLDER, where the run is written")
+        wanted = _recipe(recipe, config, overrides, out if resume else None)
+        if dry_run:
+            _show(wanted, json_=json_)
+            return
+        assert out is not None
+        from aasist_deploy.trainer.loop import train as run
 
-    with ExitStack() as stack:
         watch = _watcher(stack) if leading else None
         result = run(wanted, out, resume=resume, on_event=watch)
     if leading:
         _render(result, wanted, json_=json_)
+
+
+@contextmanager
+def _errors_in_turn(*, leading: bool) -> "Iterator[None]":
+    """Under torchrun, let an error that all processes have be told once.
+
+    torchrun ends the others as soon as one has failed, so the first process tells it at once and
+    the others wait; longer still wait those that only lost another, which knows why it ended.
+    """
+    try:
+        yield
+    except AasistDeployError as error:
+        if isinstance(error, PeerLostError):
+            time.sleep(PEER_LOST_WAIT_SECONDS)
+        elif not leading:
+            time.sleep(COMMON_ERROR_WAIT_SECONDS)
+        raise
 
 
 def _show(recipe: "Recipe", *, json_: bool) -> None:

@@ -35,12 +35,10 @@ class InferenceNetwork(nn.Module):
     Attributes:
         pool_names: Its graph poolings, in the order in which `forward` gives their orders.
         has_embedding: Whether `forward` gives an embedding.
-        sizes_provable: Whether the tracer can prove what it assumes for a named range of sizes.
     """
 
     pool_names: tuple[str, ...] = ()
     has_embedding = True
-    sizes_provable = True
 
     def forward(self, wave: Tensor) -> tuple[Tensor, ...]:
         """(B, N) -> score (B,), output (B, 2), embedding if any, then one order a pooling."""

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, leaky_relu, linear, log_softmax, max_pool2d, selu
+from torch.nn.functional import (
+    conv1d,
+    leaky_relu,
+    linear,
+    log_softmax,
+    max_pool1d,
+    max_pool2d,
+    selu,
+)
 
 from aasist_deploy.export.inference_layers import (
     FixedLinear,
@@ -37,9 +45,6 @@ class InferenceRawNet2(InferenceNetwork):
         model: The trained network.
         method: Not used: there is no graph pooling in it.
     """
-
-    # The shortest wave leaves one step; the tracer then asks how memory lies, which is no matter.
-    sizes_provable = False
 
     def __init__(self, model: RawNet2, method: TopK) -> None:  # noqa: ARG002  # as all forms
         super().__init__()
@@ -97,7 +102,10 @@ class FrontEnd1d(nn.Module):
 
 
 def pool_by_three(x: Tensor) -> Tensor:
-    """(B, C, T) -> (B, C, T // 3): max_pool1d, which the tracer takes as being of one length."""
+    """(B, C, T) -> (B, C, T // 3); the tracer takes max_pool1d as being of one length."""
+    n_steps: int | torch.SymInt = x.shape[2]
+    if isinstance(n_steps, int):
+        return max_pool1d(x, TIME_POOL)
     return max_pool2d(x.unsqueeze(2), (1, TIME_POOL)).squeeze(2)
 
 

@@ -25,9 +25,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
+from torch.fx.experimental import _config as _tracer_settings
 
 from aasist_deploy.errors import UsageError
-from aasist_deploy.export.trace_diff import first_difference, input_sizes, rounded_fraction
+from aasist_deploy.export.trace_diff import (
+    batch_lost,
+    first_difference,
+    input_sizes,
+    rounded_fraction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,11 +136,9 @@ def trace(form: InferenceNetwork, sizes: Sizes, *, as_it_is: bool) -> ExportedPr
         UsageError: it would be wrong at another size, with the line that causes it.
     """
     if not as_it_is:
-        # Known to be right at every size, which the self-check shows again; to prove each of its
-        # assumptions would take the tracer minutes.
-        named = _named_axes(sizes)
-        return _exported(form, sizes.example, named if form.sizes_provable else _open(named))
-    axes = _open(_named_axes(sizes))
+        # Known to be right at every size, which the self-check shows again.
+        return _exported(form, sizes.example, _named_axes(sizes), assert_later=True)
+    axes = dict.fromkeys(_named_axes(sizes), torch.export.Dim.AUTO)
     assumptions = _Assumptions()
     with _listening(assumptions):
         program = _exported(form, sizes.example, axes)
@@ -143,7 +147,7 @@ def trace(form: InferenceNetwork, sizes: Sizes, *, as_it_is: bool) -> ExportedPr
         if shape != (size[0], 2):
             raise _refused(
                 f"at {_said(size, sizes)} its output has the shape {shape}, not ({size[0]}, 2)",
-                None,
+                batch_lost(program),
             )
     if axes and (frames := rounded_fraction(program)) is not None:
         raise _refused(
@@ -172,11 +176,6 @@ def _named_axes(sizes: Sizes) -> dict[int, Any]:
     return axes
 
 
-def _open(axes: dict[int, Any]) -> dict[int, Any]:
-    """The same axes, with nothing to prove of them."""
-    return dict.fromkeys(axes, torch.export.Dim.AUTO)
-
-
 def _run_elsewhere(form: nn.Module, sizes: Sizes) -> dict[tuple[int, int], tuple[int, ...]]:
     """The shape of the output at other sizes."""
     shapes = {}
@@ -193,12 +192,23 @@ def _run_elsewhere(form: nn.Module, sizes: Sizes) -> dict[tuple[int, int], tuple
     return shapes
 
 
-def _exported(form: nn.Module, size: tuple[int, int], axes: dict[int, Any]) -> ExportedProgram:
+def _exported(
+    form: nn.Module, size: tuple[int, int], axes: dict[int, Any], *, assert_later: bool = False
+) -> ExportedProgram:
     try:
-        with warnings.catch_warnings():
+        # As torch.onnx.export traces: without questions of how memory lies, whose answers for every
+        # size take minutes of algebra.
+        with (
+            warnings.catch_warnings(),
+            _tracer_settings.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+        ):
             warnings.simplefilter("ignore")  # the tracer's own deprecations
             return torch.export.export(
-                form, (torch.zeros(size),), dynamic_shapes=(axes,) if axes else None, strict=False
+                form,
+                (torch.zeros(size),),
+                dynamic_shapes=(axes,) if axes else None,
+                strict=False,
+                prefer_deferred_runtime_asserts_over_guards=assert_later,
             )
     except Exception as error:  # the tracer raises what the network raises, and a dozen of its own
         reason = f"{type(error).__name__}: {_first_line(error)}"

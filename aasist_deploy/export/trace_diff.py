@@ -71,6 +71,23 @@ def rounded_fraction(program: ExportedProgram) -> traceback.StackSummary | None:
     return None
 
 
+def batch_lost(program: ExportedProgram) -> traceback.StackSummary | None:
+    """The source lines of the first reshaping whose first axis is no longer the batch, if any."""
+    symbols, _ = input_sizes(program)
+    names = {str(symbol) for symbol, axis in symbols.items() if axis == 0}
+    for node in _operators(program):
+        reshapes = any(word in str(node.target) for word in ("view", "reshape", "expand"))
+        made = node.meta["val"]
+        if not reshapes or not isinstance(made, torch.Tensor) or made.ndim == 0:
+            continue
+        given = [i.meta["val"] for i in node.all_input_nodes if _holds_tensors(i.meta.get("val"))]
+        if any(str(tensor.shape[0]) in names for tensor in given if tensor.ndim) and (
+            str(made.shape[0]) not in names
+        ):
+            return _stack(node)
+    return None
+
+
 def _operators(program: ExportedProgram) -> list[Node]:
     """The operators that compute tensors; arithmetic on sizes and its checks are left out."""
     return [

@@ -131,7 +131,7 @@ class CustomNetwork(Network):
                 given = self._module(wave)
         except Exception as error:
             raise CheckpointError(
-                f"{what} failed: {_of_user(error)}.",
+                f"{what} failed: {of_user(error)}.",
                 fix="its forward takes (batch, samples) float32; n_samples says how many",
             ) from error
         finally:
@@ -195,7 +195,7 @@ def custom_network(settings: Mapping[str, Any], code: str | None) -> CustomNetwo
         module = made_by(json.loads(json.dumps(config)))
     except Exception as error:
         raise CheckpointError(
-            f"{code} cannot be made with its configuration: {_of_user(error)}.",
+            f"{code} cannot be made with its configuration: {of_user(error)}.",
             fix=f"it is called with one plain dict, here with the keys {sorted(config)}",
         ) from error
     return CustomNetwork(
@@ -217,7 +217,7 @@ def _load_class(code: str) -> tuple[type[nn.Module], str | None]:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UsageError(
-            f"The code {where} cannot be imported: {_of_user(error)}.",
+            f"The code {where} cannot be imported: {of_user(error)}.",
             fix="a module must be installed or on PYTHONPATH; a file is named with its .py",
         ) from error
     found = getattr(module, name, None)
@@ -272,7 +272,12 @@ def _positive(name: str, value: object) -> int:
     return value
 
 
-def _of_user(error: BaseException) -> str:
+def in_custom_network(error: BaseException) -> bool:
+    """Whether an error was raised while a custom network was run."""
+    return any(frame.filename == __file__ for frame in traceback.extract_tb(error.__traceback__))
+
+
+def of_user(error: BaseException) -> str:
     """Type and first line of an error, and where in the user's code it was raised."""
     text = next(iter(str(error).splitlines()), "")
     ours = (__file__, "<frozen", torch.__path__[0], importlib.__path__[0])

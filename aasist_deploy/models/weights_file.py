@@ -59,8 +59,8 @@ def read_weights(path: Path) -> WeightsFile:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a file of weights: loading it without running code from it failed "
-            f"({_first_line(error)}).",
+            # PyTorch's own words advise to let the file run its code.
+            f"{path} is not a file of weights: it cannot be loaded without running code from it.",
             fix="save the model's state_dict(), not the model object",
         ) from error
     except Exception as error:  # its unpickler raises a dozen types on damaged bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,6 +23,8 @@ from aasist_deploy.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+    from aasist_deploy.models.network import Network
 
 _LAUNCHER_VARIABLES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -63,16 +66,33 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def share_gradients(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def share_gradients(self, model: Network, device: torch.device) -> nn.Module:
         """The module to call for training: its backward pass averages gradients over processes."""
         if self.size == 1:
             return model
-        # The published residual blocks own parameters that the output ignores (bn1).
+        # The branches of a custom network may depend on the batch.
+        unused = model.architecture == "custom" or bool(unused_parameters(model, device))
         return DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,
-            find_unused_parameters=True,
+            find_unused_parameters=unused,
         )
+
+
+def unused_parameters(model: Network, device: torch.device) -> list[str]:
+    """Names of the trained parameters that a backward pass does not reach.
+
+    The published residual blocks own some that the output ignores (bn1). The model and the random
+    state stay as they are; in a run of several processes all of them have to call this.
+    """
+    n_samples = model.min_samples if model.any_length else model.n_samples
+    probe = deepcopy(model)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+        _, output = probe(torch.randn(2, n_samples, device=device))
+        output.sum().backward()
+    return [
+        name for name, each in probe.named_parameters() if each.requires_grad and each.grad is None
+    ]
 
 
 def gradients_stay_here(model: nn.Module, *, when: bool) -> AbstractContextManager[None]:

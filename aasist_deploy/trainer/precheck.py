@@ -14,6 +14,7 @@ import soundfile
 from aasist_deploy.audio import AUDIO_SUFFIXES, SAMPLE_RATE_HZ, read_audio
 from aasist_deploy.errors import AudioError, TrialsError
 from aasist_deploy.trials import NO_ATTACK
+from aasist_deploy.trials.manifest import parse_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,7 +181,7 @@ def survey(
     with ThreadPoolExecutor(threads, thread_name_prefix="precheck") as pool:
         look = _decoded if decode else _header
         found = list(pool.map(look, paths))
-        n_unlisted = _count_unlisted(dataset.trials) if whole else 0
+        n_unlisted = _count_unlisted(dataset) if whole else 0
     clips = [each for each in found if isinstance(each, _Clip)]
     return DataReport(
         dataset=dataset.name,
@@ -246,10 +247,13 @@ def _read(path: Path, max_samples: int | None) -> _Clip | _Missing | BadFile:
     return _Clip(audio.seconds, audio.source_rate_hz)
 
 
-def _count_unlisted(trials: Sequence[Trial]) -> int:
-    listed: dict[Path, set[str]] = {}
+def _count_unlisted(dataset: Dataset) -> int:
+    listed: dict[Path, set[str]] = {trial.path.parent: set() for trial in dataset.trials}
+    trials = dataset.trials
+    if dataset.name == "manifest":  # one file lists all splits, often in one folder
+        trials = parse_manifest(dataset.protocol)
     for trial in trials:
-        listed.setdefault(trial.path.parent, set()).add(trial.path.name)
+        listed.get(trial.path.parent, set()).add(trial.path.name)
     unlisted = 0
     for folder, names in listed.items():
         if not folder.is_dir():

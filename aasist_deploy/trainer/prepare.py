@@ -111,7 +111,7 @@ def prepare_corpus(recipe: Recipe, model: Network, device: torch.device, world: 
             f"training.select is 'min_tdcf', and there are no ASV scores beside {dev.protocol}.",
             fix='select = "eer", or put the ASV scores of the corpus where it has them',
         )
-    reports = _checked(train, dev, n_samples, world)
+    reports = _checked(recipe, train, dev, (n_samples, model.n_samples), world)
     pin_memory = device.type == "cuda"
     rank, size = world.rank, world.size
     return Corpus(
@@ -143,13 +143,22 @@ def _split(recipe: Recipe, name: str, limit: int | None) -> Dataset:
     return replace(dataset, trials=limited(dataset.trials, limit))
 
 
-def _checked(train: Dataset, dev: Dataset, n_samples: int, world: World) -> tuple[DataReport, ...]:
-    """Look at every file: once is enough, and all processes are told."""
+def _checked(
+    recipe: Recipe, train: Dataset, dev: Dataset, windows: tuple[int, int], world: World
+) -> tuple[DataReport, ...]:
+    """Look at every file: once is enough, and all processes are told.
+
+    Dev is scored at the length of the network, whatever the windows of training are.
+    """
     reports: list[DataReport] = []
     trouble: AasistDeployError | None = None
     if world.is_first:
         try:
-            reports = [precheck(split, n_samples=n_samples) for split in (train, dev)]
+            limits = (recipe.data.limit_train, recipe.data.limit_dev)
+            reports = [
+                precheck(split, n_samples=n_samples, whole=limit is None)
+                for split, n_samples, limit in zip((train, dev), windows, limits, strict=True)
+            ]
         except AasistDeployError as error:
             trouble = error
         if shared := shared_clips(train.trials, dev.trials):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import tomllib
 from hashlib import sha256
@@ -45,6 +46,7 @@ def open_run(out: Path, recipe: Recipe, *, resume: bool) -> dict[str, Any] | Non
     Raises:
         UsageError: There is a run and it is not to be resumed, or the other way round.
         TrainingError: The recipe differs from that of the run, or its state is damaged.
+        OutputError: A run that begins has no place that could be written.
     """
     if not resume:
         if (out / POINTER).exists():
@@ -52,6 +54,7 @@ def open_run(out: Path, recipe: Recipe, *, resume: bool) -> dict[str, Any] | Non
                 f"{out} holds a run already.",
                 fix="go on with it by --resume, or give another folder",
             )
+        _check_place(out)
         return None
     if not (out / RECIPE).exists():
         raise UsageError(
@@ -74,7 +77,8 @@ def begin_run(out: Path, recipe: Recipe) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"The run folder {out} cannot be made: {error.strerror or error}."
+            f"The run folder {out} cannot be made: {error.strerror or error}.",
+            fix="give --out a folder in a place that you may write to",
         ) from error
     write_text_atomically(out / RECIPE, [recipe.to_toml()])
 
@@ -118,6 +122,21 @@ def restore(
             f"The saved state does not fit the network of the recipe: {error}.",
             fix="if the code of the network has changed, begin a new run with --init",
         ) from error
+
+
+def _check_place(out: Path) -> None:
+    """Refuse at once what could not be written after all clips were looked at."""
+    there = next(each for each in (out, *out.absolute().parents) if each.exists())
+    if not there.is_dir():
+        trouble = f"{there} is a file"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        trouble = f"{there} is not writable"
+    else:
+        return
+    raise OutputError(
+        f"The run folder {out} cannot be made: {trouble}.",
+        fix="give --out a folder in a place that you may write to",
+    )
 
 
 def _check_same(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:

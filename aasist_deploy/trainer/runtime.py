@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import distributed as dist
 from torch.utils import deterministic
+
+from aasist_deploy.errors import AasistDeployError, PeerLostError, TrainingError
+from aasist_deploy.models.custom import in_custom_network, of_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from aasist_deploy.trainer.distributed import World
     from aasist_deploy.trainer.recipe import Training
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -54,6 +59,47 @@ def arithmetic(training: Training) -> Iterator[None]:
         cudnn.conv.fp32_precision = before[4]
         cudnn.rnn.fp32_precision = before[5]
         matmul.fp32_precision = before[6]
+
+
+@contextmanager
+def told_errors(architecture: str, device: torch.device, world: World) -> Iterator[None]:
+    """Say what those errors of PyTorch mean that are no fault of the program.
+
+    Raises:
+        TrainingError: An operation has no deterministic form, the device has too little memory, or
+            the code of a custom network raised.
+        PeerLostError: Another process of the run has ended.
+    """
+    try:
+        yield
+    except AasistDeployError:
+        raise
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        if isinstance(error, torch.OutOfMemoryError):
+            raise TrainingError(
+                f"The memory of {device} is full: {said.splitlines()[0]}",
+                fix="lower training.batch_size, and raise training.accumulate as much; or set "
+                'training.precision to "bf16"; then go on in a new run',
+            ) from error
+        if isinstance(error, RuntimeError) and "deterministic" in said:
+            raise TrainingError(
+                f"An operation of {architecture} has no deterministic form on {device}: "
+                f"{said.splitlines()[0]}",
+                fix="set training.deterministic to false; the run will not repeat to the bit",
+            ) from error
+        if world.size > 1 and (isinstance(error, dist.DistError) or "gloo" in said):
+            raise PeerLostError(
+                f"Process {world.rank} of {world.size} has lost the connection to another: "
+                f"{said.splitlines()[0]}",
+                fix="see what the other process said; go on with --resume",
+            ) from error
+        if in_custom_network(error):
+            raise TrainingError(
+                f"The custom network failed: {of_user(error)}.",
+                fix="mend its code; --debug shows the whole traceback; go on with --resume",
+            ) from error
+        raise
 
 
 class StopWish:

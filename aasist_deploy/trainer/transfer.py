@@ -83,6 +83,8 @@ def _read(model: Network, path: Path | str, code: str | None) -> Checkpoint:
         try:
             return load_checkpoint(path, model.settings, code=code)
         except (CheckpointError, UsageError) as second:
+            if str(second) == str(first):
+                raise first from None
             raise CheckpointError(
                 f"{first} As a checkpoint of the model to train, {model.architecture}: {second}",
                 fix=first.fix,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import sys
@@ -14,7 +15,7 @@ pytest.importorskip("tensorboardX", reason="needs the extra train")
 pytest.importorskip("tomlkit", reason="needs the extra train")
 
 from aasist_deploy import extras
-from aasist_deploy.errors import TrainingError
+from aasist_deploy.errors import EnvironmentLacks, PeerLostError, TrainingError
 from aasist_deploy.trainer import loop
 from aasist_deploy.trainer.dev import DevFigures
 from aasist_deploy.trainer.events import EpochDone, Started, StepDone, TrainingResult
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+train_verb = importlib.import_module("aasist_deploy.cli.train")  # the verb hides its module
 DEV = DevFigures(eer=0.0421, min_tdcf=0.1234, loss=0.3)
 NETWORK = """\
 from torch import nn
@@ -335,3 +337,29 @@ def test_finished_run_is_resumed_from_its_folder_alone(cli: Any, project: Path) 
     assert told_again["dev"] == told["dev"]
     assert told_again["n_steps"] == told["n_steps"] == 2
     assert (project / "run" / "best.safetensors").is_file()
+
+
+def test_errors_of_several_processes_are_told_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(train_verb.time, "sleep", waited.append)
+    for leading, error, wait in (
+        (True, TrainingError("all"), []),
+        (False, TrainingError("all"), [train_verb.COMMON_ERROR_WAIT_SECONDS]),
+        (True, PeerLostError("lost"), [train_verb.PEER_LOST_WAIT_SECONDS]),
+        (False, PeerLostError("lost"), [train_verb.PEER_LOST_WAIT_SECONDS]),
+    ):
+        waited.clear()
+        with pytest.raises(TrainingError), train_verb._errors_in_turn(leading=leading):
+            raise error
+        assert waited == wait
+    assert train_verb.PEER_LOST_WAIT_SECONDS > train_verb.COMMON_ERROR_WAIT_SECONDS
+
+
+def test_the_packages_of_event_files_are_not_needed_to_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "tensorboardX" else name)
+    extras.require_train_packages("Training needs")
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "tomlkit" else name)
+    with pytest.raises(EnvironmentLacks, match="tomlkit"):
+        extras.require_train_packages("Training needs")

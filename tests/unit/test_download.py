@@ -284,6 +284,7 @@ def test_a_busy_server_is_asked_again(target: Path, waits: list[float], status: 
         (formatdate(0, usegmt=True), 0, 0),
         ("soon", 0.5, 0.5),
     ],
+    ids=["three", "a-day", "tomorrow", "1970", "no-number"],  # the same in every process
 )
 def test_retry_after_is_honoured_up_to_ten_seconds(
     target: Path, waits: list[float], header: str, least_s: float, most_s: float

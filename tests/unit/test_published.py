@@ -54,12 +54,12 @@ def mirror(tmp_path: Path) -> Path:
 
 
 def test_the_registry_is_keyed_by_name_and_pins_commits() -> None:
-    assert list(PUBLISHED) == ["aasist", "aasist-l", "aasist-l-mini"]
+    assert list(PUBLISHED) == ["aasist", "aasist-l"]
     for name, model in PUBLISHED.items():
         assert model.name == name
-        assert model.shipped or len(model.commit) == 40
+        assert len(model.commit) == 40
         assert len(model.sha256) == 64
-        assert model.shipped or model.path.endswith(f"/{model.file}")
+        assert model.path.endswith(f"/{model.file}")
         assert published_by_sha256(model.sha256.upper()) is model
         assert json.loads(json.dumps(model.model_config)) == model.model_config
     assert published.published("aasist").url == (
@@ -69,36 +69,13 @@ def test_the_registry_is_keyed_by_name_and_pins_commits() -> None:
 
 
 def test_the_registry_states_the_facts_of_the_published_files(shared: Path) -> None:
-    for model in (m for m in PUBLISHED.values() if not m.shipped):
+    for model in PUBLISHED.values():
         weights = shared / "models" / "clovaai" / model.file
         assert weights.stat().st_size == model.n_bytes
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == model.sha256
         config = json.loads(weights.with_suffix(".conf").read_text())["model_config"]
         assert model.model_config == config
         assert list(model.model_config) == list(config)
-
-
-def test_the_shipped_weights_need_neither_network_nor_cache(cache: Path) -> None:
-    model = PUBLISHED["aasist-l-mini"]
-    got = pull_from("aasist-l-mini", mirror="/no/such/mirror", force=True)
-    assert got.source == "this package"
-    content = got.path.read_bytes()
-    assert (len(content), hashlib.sha256(content).hexdigest()) == (model.n_bytes, model.sha256)
-    assert not cache.exists()
-
-
-def test_shipped_weights_that_were_changed_are_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    model = PUBLISHED["aasist-l-mini"]
-    monkeypatch.setattr(published, "SHIPPED_WEIGHTS", tmp_path)
-    with pytest.raises(OutputError, match="are part of this package, and .* cannot be read"):
-        pull("aasist-l-mini")
-    (tmp_path / model.file).write_bytes(b"other weights")
-    with pytest.raises(
-        DownloadError, match=f"was changed: .* that of aasist-l-mini is {model.sha256}"
-    ):
-        pull("aasist-l-mini")
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -173,3 +173,15 @@ def test_equal_scores_are_broken_alike_in_onnx_runtime(
     assert kept_indices(method, order, 7) == expected.tolist()
     chosen = np.take_along_axis(TIES, expected, axis=1)
     np.testing.assert_allclose(kept[:, :, 0], chosen / (1 + np.exp(-chosen)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", FORMS)
+@pytest.mark.parametrize("n_nodes", [2, 3, 25])
+def test_at_least_so_many_nodes_are_kept(method: Literal["topk", "rank"], n_nodes: int) -> None:
+    pool = identity_pool(0.1)
+    pool.at_least = 2
+    nodes = torch.randn(3, n_nodes, 1, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        kept, _ = GraphPoolInference(pool, method)(nodes)
+        torch.testing.assert_close(kept, pool(nodes), rtol=0, atol=0)
+    assert kept.shape[1] == 2

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +15,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aasist_deploy.errors import UsageError
+from aasist_deploy.errors import PeerLostError, TrainingError, UsageError
+from aasist_deploy.trainer import distributed, train
 from aasist_deploy.trainer.distributed import (
     SharedBatchNorm,
     World,
     choose_device,
     joined_world,
     share_batch_statistics,
+    unused_parameters,
 )
 from aasist_deploy.trainer.log import read_rows
-from aasist_deploy.trainer.prepare import steps_of
+from aasist_deploy.trainer.prepare import prepare_model, steps_of
+from aasist_deploy.trainer.runtime import told_errors
+from aasist_deploy.trainer.transfer import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from aasist_deploy.trainer import Recipe
 
@@ -204,3 +211,122 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == CPU
+
+
+@pytest.mark.parametrize(
+    ("frozen", "expected"), [((), ["unused.weight", "unused.bias"]), (("unused.*",), [])]
+)
+def test_parameters_without_a_gradient_are_found(
+    tiny_recipe: MakeRecipe, frozen: tuple[str, ...], expected: list[str]
+) -> None:
+    recipe = tiny_recipe({"dropout": 0.5})
+    model = prepare_model(recipe, CPU, World())
+    freeze(model, frozen)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    assert unused_parameters(model, CPU) == expected
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(each.grad is None for each in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "unused", "searched"),
+    [("AASIST", ["bn1"], True), ("AASIST", [], False), ("custom", [], True)],
+)
+def test_unused_parameters_are_searched_for_where_there_may_be_some(
+    tiny_recipe: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    unused: list[str],
+    searched: bool,
+) -> None:
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(
+        distributed, "DistributedDataParallel", lambda _, **named: made.update(named)
+    )
+    monkeypatch.setattr(distributed, "unused_parameters", lambda *_: unused)
+    model = prepare_model(tiny_recipe(), CPU, World())
+    monkeypatch.setattr(model, "architecture", architecture)
+    World(size=2).share_gradients(model, CPU)
+    assert made["find_unused_parameters"] == searched
+
+
+def test_a_lost_process_is_told_as_such() -> None:
+    world = World(rank=0, size=2)
+    for error in (RuntimeError("[gloo/tcp/pair.cc] closed"), torch.distributed.DistError("gone")):
+        with (
+            pytest.raises(PeerLostError, match="Process 0 of 2 has lost"),
+            told_errors("A", CPU, world),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="other") as caught, told_errors("A", CPU, world):
+        raise RuntimeError("other")
+    assert not isinstance(caught.value, TrainingError)
+    with pytest.raises(RuntimeError, match="gloo"), told_errors("A", CPU, World()):
+        raise RuntimeError("gloo")
+
+
+def torchrun(recipe: Recipe, out: Path) -> subprocess.CompletedProcess[str]:
+    (out.parent / "run.toml").write_text(recipe.to_toml())
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    verb = ["-m", "aasist_deploy", "train", str(out.parent / "run.toml"), "--out", str(out)]
+    repository = str(Path(__file__).resolve().parents[3])
+    return subprocess.run(
+        [sys.executable, *launch, *verb],
+        env={**os.environ, "PYTHONPATH": repository, "OMP_NUM_THREADS": "1"},
+        cwd=out.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_losses_of_one_process(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe(**{"training.epochs": 1})
+    train(recipe, tmp_path / "one")
+    done = torchrun(recipe, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best.safetensors (epoch 1)") == 1
+    assert "find_unused_parameters" not in done.stderr
+    np.testing.assert_allclose(
+        figures(tmp_path / "two", "loss"), figures(tmp_path / "one", "loss"), rtol=LOSS_RTOL
+    )
+
+
+@pytest.mark.slow
+def test_an_error_of_all_processes_is_told_once_under_torchrun(
+    tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    done = torchrun(tiny_recipe(**{"data.root": str(tmp_path / "nothing")}), tmp_path / "run")
+    assert done.returncode == 1  # torchrun's own
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert done.stderr.count("cannot be listed") == 1, done.stderr
+
+
+@pytest.mark.parametrize("raised", [ValueError("bad input"), KeyError("x")])
+def test_code_of_a_custom_network_that_raises_is_told_in_a_sentence(
+    tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    model = prepare_model(tiny_recipe(), CPU, World())
+    monkeypatch.setattr(model.get_submodule("out"), "forward", fail)
+    said = f"failed: {type(raised).__name__}: "
+    with pytest.raises(TrainingError, match=said), told_errors("custom", CPU, World()):
+        model(torch.zeros(2, 1600))
+    with pytest.raises(type(raised)), told_errors("custom", CPU, World()):
+        raise type(raised)("ours")  # a fault of the program is not blamed on the network
+
+
+def test_a_full_memory_of_the_device_is_told_with_a_fix() -> None:
+    with (
+        pytest.raises(TrainingError, match="The memory of cpu is full: out") as caught,
+        told_errors("AASIST", CPU, World()),
+    ):
+        raise torch.OutOfMemoryError("out\nsecond line")
+    assert "batch_size" in str(caught.value.fix)

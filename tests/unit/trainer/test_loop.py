@@ -27,6 +27,7 @@ from aasist_deploy.trainer import (
     StateSaved,
     StepDone,
     load_recipe,
+    loop,
     train,
 )
 from aasist_deploy.trainer.log import read_rows
@@ -36,6 +37,8 @@ from aasist_deploy.trials import load_dataset
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from aasist_deploy.trainer.events import Event
 
     MakeRecipe = Callable[..., Recipe]
 
@@ -322,3 +325,19 @@ def test_a_built_in_network_trains_to_a_file_that_needs_no_option(
     assert checkpoint.recipe == recipe.to_toml()
     state = load_checkpoint(tmp_path / "run/checkpoints/step-000000002.pt")
     assert state.config == checkpoint.config
+
+
+def test_the_curves_are_drawn_while_training(
+    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[bool] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            drawn.append((tmp_path / "run" / "curves.png").exists())
+            (tmp_path / "run" / "curves.png").unlink(missing_ok=True)
+
+    monkeypatch.setattr(loop, "DRAW_EVERY_SECONDS", 0.0)
+    train(tiny_recipe(**{"training.epochs": 2}), tmp_path / "run", on_event=watch)
+    assert drawn == [True, True]
+    assert (tmp_path / "run" / "curves.png").exists()

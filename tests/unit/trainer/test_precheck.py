@@ -12,6 +12,7 @@ import soundfile
 
 from aasist_deploy.errors import TrialsError
 from aasist_deploy.trainer.precheck import precheck, shared_clips, survey
+from aasist_deploy.trials import load_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,8 @@ def test_files_that_the_protocol_does_not_list_are_counted_and_allowed(good: Dat
     assert report.n_unlisted == 2
     assert any(line.startswith("2 files in the folders") for line in report.lines())
     part = replace(good, trials=good.trials[:2])
+    assert precheck(part, n_samples=WINDOW).n_unlisted == 2  # its manifest lists the others
+    part = replace(part, name="in-the-wild")
     assert precheck(part, n_samples=WINDOW).n_unlisted == 6
     assert precheck(part, n_samples=WINDOW, whole=False).n_unlisted == 0
 
@@ -142,3 +145,17 @@ def test_long_lists_of_bad_files_are_cut_for_people_only(clips: Callable[..., Da
 def test_clips_in_both_splits_are_found(good: Dataset) -> None:
     shared = shared_clips(good.trials[:4], good.trials[2:])
     assert shared == tuple(trial.path for trial in good.trials[2:4])
+
+
+def test_files_of_other_splits_of_a_manifest_are_listed(good: Dataset) -> None:
+    folder = good.trials[0].path.parent
+    lines = (folder / "manifest.csv").read_text().splitlines()
+    splits = ["split", *("train" if number < 3 else "dev" for number in range(6))]
+    (folder / "manifest.csv").write_text(
+        "".join(f"{line},{split}\n" for line, split in zip(lines, splits, strict=True))
+    )
+    train = load_dataset("manifest", folder, "train")
+    assert len(train.trials) == 3
+    assert survey(train, n_samples=WINDOW).n_unlisted == 0
+    (folder / "extra.flac").touch()
+    assert survey(train, n_samples=WINDOW).n_unlisted == 1

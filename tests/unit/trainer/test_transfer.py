@@ -254,3 +254,12 @@ def test_published_weights_as_init_give_the_golden_logits(name: str, shared: Pat
     with torch.no_grad():
         logits = model.eval()(torch.from_numpy(wave[None]))[1]
     np.testing.assert_allclose(logits[0], golden["logits"][index], rtol=0, atol=GOLDEN_ATOL)
+
+
+def test_a_checkpoint_that_is_not_there_is_told_once(
+    small_config: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        init_weights(build_model(small_config), tmp_path / "nothing.pth")
+    assert str(caught.value).count("cannot be read") == 1
+    assert caught.value.fix is not None
