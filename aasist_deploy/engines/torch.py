@@ -142,7 +142,7 @@ def run_in_order(
                 left = scores.scatter(1, taken, 0.0).amax(1, keepdim=True)  # scores are sigmoids
                 behind = torch.cat([kept[:, 1:], left], dim=1)
                 part = ((behind - kept) / behind.clamp_min(torch.finfo(kept.dtype).tiny)).max()
-                pass
+                contradiction = max(contradiction, float(part))
                 return taken
 
             hooks.append(module.order.register_forward_hook(take))
