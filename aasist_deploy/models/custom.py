@@ -19,6 +19,7 @@ import logging
 import sys
 import traceback
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +33,7 @@ from aasist_deploy.models.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
 CUSTOM: Final = "custom"  # the architecture in the configuration of such a network
 _KEYS: Final = {"architecture", "config", "n_samples", "code", "code_sha256"}
@@ -246,21 +247,35 @@ def _run_file(path: Path) -> ModuleType:
     name = f"aasist_deploy_custom_{sha256(bytes(path) + content).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file.")
+    loader = _SourceAsItIs(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(path.parent)
     sys.path.append(folder)
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     finally:
         sys.path.remove(folder)
     return module
+
+
+class _SourceAsItIs(SourceFileLoader):
+    """Compiles what the file holds now.
+
+    Python's cached bytecode is found by the file's size and its time to the second: an edit of one
+    digit within a second of the last import would be missed.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the module, without a cache."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def _positive(name: str, value: object) -> int:
