@@ -6,6 +6,8 @@
 
 VENV ?= .venv
 BIN ?= $(VENV)/bin
+# Processes that run tests beside one another; each wants up to 4 GB.
+JOBS ?= 2
 # Where the demonstration writes.
 DEMO ?= demo
 
@@ -26,16 +28,21 @@ endif
 # The demonstration leaves nothing outside this folder.
 export AASIST_DEPLOY_CACHE ?= $(DEMO)/cache
 
-.PHONY: help demo demo-steps test check lint format types floors deps typos bench wheel clean
+.PHONY: help demo demo-steps test test-training check lint format types floors deps typos bench wheel clean
 
 help: ## Say what can be made.
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/ready ## Export published AASIST, prove parity, score and evaluate the demo clips.
 	@$(MAKE) --no-print-directory demo-steps
 
-test: $(VENV)/ready ## Run the tests.
-	$(BIN)/pytest $(PYTEST_ARGS)
+# A file's tests stay in one process, so that what they share is made once. PyTorch's own threads would
+# only get in the way of the other process.
+test: $(VENV)/ready ## Run the tests, but for minutes of training.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not training' $(PYTEST_ARGS)
+
+test-training: $(VENV)/ready ## Run the tests that train for minutes.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m training
 
 check: lint types floors deps typos test ## Run all checks and the tests.
 
@@ -90,6 +97,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@'$(PYTHON)' -m venv $(VENV)
 	@{ $(BIN)/python -m pip install -q --disable-pip-version-check --retries 2 -c constraints.txt pip \
 	  && $(BIN)/python -m pip install -q --retries 2 -c constraints.txt --build-constraint constraints.txt \
-	    -e '.[export,onnx,parquet]' --group dev; } >$(VENV)/install.log 2>&1 \
+	    -e '.[export,onnx,parquet,train]' --group dev; } >$(VENV)/install.log 2>&1 \
 	  || { echo "The packages could not be installed; is there a network? pip's own words are in $(VENV)/install.log."; exit 3; } >&2
 	@touch $@

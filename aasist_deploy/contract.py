@@ -26,6 +26,26 @@ BONA_FIDE: Final = (
 LOGIT_SCORE: Final = "logit of bona fide"
 LOG_PROBABILITY_SCORE: Final = "log-probability of bona fide"
 
+# What the output `logits` holds, by the kind of score. Log-probabilities are logits too (their
+# softmax gives the probabilities), so a reader of `logits` is right whichever of the two it gets.
+_LOGITS: Final = {
+    LOGIT_SCORE: "logits of spoof and bona fide, (batch, 2)",
+    LOG_PROBABILITY_SCORE: "log-probabilities of spoof and bona fide, (batch, 2)",
+}
+
+
+def output_meanings(score: str) -> dict[str, str]:
+    """Name of each output that a model may have -> what it holds.
+
+    Args:
+        score: What the score is, LOGIT_SCORE or LOG_PROBABILITY_SCORE.
+    """
+    return {
+        "score": f"{score}, (batch,)",
+        "logits": _LOGITS[score],
+        "embedding": "input of the last layer, (batch, features)",
+    }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelContract:
@@ -47,8 +67,8 @@ class ModelContract:
         precision: Arithmetic of the graph: "fp32".
         fp32_nodes: Nodes kept in fp32 in a graph of lower precision.
         topk: {"method": "topk" | "rank", "ratios": {pool: kept part}, "values": {pool: name of the
-            value that holds the order}}; the order is the kept indices (topk) or the rank of every
-            node (rank).
+            value that holds the order}, "at_least": nodes that are kept whatever the ratio, 1 where
+            it is left out}; the order is the kept indices (topk) or the rank of every node (rank).
         batch: [smallest, largest] batch; largest is None when any batch works.
         checkpoint_sha256: Hash of the file the weights came from.
         graph_sha256: Hash of the graph's bytes; a file that was altered is refused.

@@ -1,20 +1,17 @@
-"""Fetch one file whose size and sha256 are known: resumed, checked, and put in place at once.
+"""Fetch one file whose size and checksum are known: resumed, checked, and put in place at once.
 
-The bytes go to FILE.part beside the target. Only a FILE.part with the right sha256 is renamed to
+The bytes go to FILE.part beside the target. Only a FILE.part with the right checksum is renamed to
 the target, so the target is at every moment absent, as it was before, or right. A cut transfer goes
 on where it stopped, in this run or the next. FILE.lock keeps a second process from writing the
-same FILE.part; it waits, and then finds the target in place.
+same FILE.part; it waits, and then finds the target in place. Where a publisher states neither size
+nor checksum, the server's own Content-Length says when the file is whole.
 """
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
-import http.client
 import logging
 import shutil
-import socket
-import ssl
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +19,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from aasist_deploy.errors import DownloadError, OutputError
+from aasist_deploy.network_errors import is_unreachable, reason_of, retry_after_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     import requests
@@ -37,8 +35,10 @@ ATTEMPTS: Final = 4
 ATTEMPTS_UNREACHABLE: Final = 2  # an unknown host or a refused connection seldom heals in seconds
 SLOW_S: Final = 2.0  # a host that took this long to turn out unreachable is not tried again
 BACKOFF_S: Final = 0.5  # doubled for each further attempt
-MAX_WAIT_S: Final = 10.0  # the longest Retry-After that is honoured
 TIMEOUT_S: Final = (3.0, 20.0)  # to connect (to each of a host's addresses), between two reads
+GAIN_BYTES: Final = (
+    1 << 20
+)  # a cut attempt that brought so much more is not held against the server
 _CHUNK_BYTES: Final = 1 << 13  # a cut loses what did not fill one
 
 
@@ -57,8 +57,27 @@ class _TryAgainError(Exception):
 
 def sha256_of(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal; raises OSError where it cannot be read."""
+    return digests_of(path, ["sha256"])["sha256"]
+
+
+def digests_of(
+    path: Path, algorithms: Collection[str], on_progress: Progress | None = None
+) -> dict[str, str]:
+    """Algorithm of hashlib -> digest of a file's bytes in hexadecimal, of one reading.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with path.open("rb") as raw:
-        return hashlib.file_digest(raw, "sha256").hexdigest()
+        n_done, n_bytes = 0, path.stat().st_size
+        while block := raw.read(1 << 20):
+            for digest in digests.values():
+                digest.update(block)
+            n_done += len(block)
+            if on_progress is not None:
+                on_progress(n_done, n_bytes)
+    return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 def shown(url: str) -> str:
@@ -91,17 +110,25 @@ def locked(target: Path) -> Iterator[Path]:
 
 
 def fetch(
-    url: str, target: Path, part: Path, *, sha256: str, n_bytes: int, on_progress: Progress | None
+    url: str,
+    target: Path,
+    part: Path,
+    *,
+    sha256: str | None,
+    n_bytes: int | None,
+    on_progress: Progress | None,
+    md5: Collection[str] = (),
 ) -> None:
     """Fetch `url` over http(s) into `target`; call it inside `locked`.
 
     Args:
         url: Where the file is.
-        target: Where it goes; replaced only by a file with the right sha256.
+        target: Where it goes; replaced only by a file with the right checksum.
         part: Where its bytes are collected; what is there is taken for their start.
-        sha256: Of the whole file, in lower-case hexadecimal.
-        n_bytes: Size of the file; a server that sends more is cut off.
-        on_progress: Called with (bytes so far, bytes in all).
+        sha256: Of the whole file, in lower-case hexadecimal; None where it is not known.
+        n_bytes: Size of the file; a server that sends more is cut off. None: as the server says.
+        on_progress: Called with (bytes so far, bytes in all or None).
+        md5: Of the whole file, where its publisher states that; any one of several.
 
     Raises:
         NotOnServerError: The server answers 404 or 410.
@@ -113,15 +140,15 @@ def fetch(
     with requests.Session() as session:
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "aasist-deploy"})
         transfer = _Transfer(session, url, part, n_bytes, on_progress)
-        if _size_of(part) > n_bytes:
+        if n_bytes is not None and _size_of(part) > n_bytes:
             _remove(part)
         is_resumed = _size_of(part) > 0
         transfer.run()
-        if is_resumed and sha256_of(part) != sha256:
+        if is_resumed and difference(part, sha256=sha256, md5=md5) is not None:
             logger.info("%s began with other bytes; starting again", part)
             _remove(part)
             transfer.run()
-    put_in_place(part, target, sha256=sha256, source=shown(url))
+    put_in_place(part, target, sha256=sha256, source=shown(url), md5=md5)
 
 
 def copy(source: Path, target: Path, part: Path, *, sha256: str, n_bytes: int) -> None:
@@ -144,19 +171,35 @@ def copy(source: Path, target: Path, part: Path, *, sha256: str, n_bytes: int) -
     put_in_place(part, target, sha256=sha256, source=str(source))
 
 
-def put_in_place(part: Path, target: Path, *, sha256: str, source: str) -> None:
-    """Rename `part` to `target` when its sha256 is right; remove it when not.
+def difference(path: Path, *, sha256: str | None, md5: Collection[str] = ()) -> str | None:
+    """How the checksum of a file differs from what is expected, in words, or None.
 
     Raises:
-        DownloadError: The sha256 is another; the message has both.
+        OSError: The file cannot be read.
+    """
+    expected = {"sha256": [sha256] if sha256 else [], "md5": list(md5)}
+    wanted = [name for name, values in expected.items() if values]
+    for name, found in (digests_of(path, wanted) if wanted else {}).items():
+        if found not in expected[name]:
+            return f"{name} {found} where {' or '.join(expected[name])} is expected"
+    return None
+
+
+def put_in_place(
+    part: Path, target: Path, *, sha256: str | None, source: str, md5: Collection[str] = ()
+) -> None:
+    """Rename `part` to `target` when its checksum is right; remove it when not.
+
+    Raises:
+        DownloadError: The checksum is another; the message has both.
         OutputError: `target` cannot be written.
     """
-    found = sha256_of(part)
-    if found != sha256:
+    fault = difference(part, sha256=sha256, md5=md5)
+    if fault is not None:
         n_bytes = _size_of(part)
         _remove(part)
         raise DownloadError(
-            f"{source} gave {n_bytes} bytes with sha256 {found} where {sha256} is expected.",
+            f"{source} gave {n_bytes} bytes with {fault}.",
             fix="try another network or mirror; something alters or replaces the file",
         )
     try:
@@ -172,17 +215,19 @@ class _Transfer:
     session: requests.Session
     url: str
     part: Path
-    n_bytes: int
+    n_bytes: int | None  # None until the server has said it
     on_progress: Progress | None
     etag: str | None = None  # of the first answer, so that a resume joins parts of one version
 
     def run(self) -> None:
-        attempt = 1
-        while _size_of(self.part) < self.n_bytes:
+        attempt, n_best = 1, _size_of(self.part)
+        while self.n_bytes is None or _size_of(self.part) < self.n_bytes:
             started_s = time.monotonic()
             try:
                 self._request()
             except _TryAgainError as error:
+                if _size_of(self.part) >= n_best + GAIN_BYTES:
+                    attempt, n_best = 1, _size_of(self.part)
                 if not error.reached:
                     is_slow = time.monotonic() - started_s > SLOW_S
                     if is_slow or attempt >= ATTEMPTS_UNREACHABLE:
@@ -197,7 +242,7 @@ class _Transfer:
                 time.sleep(wait_s)
                 attempt += 1
             else:
-                return  # a whole body of another size is left to the sha256
+                return  # a whole body of another size is left to the checksum
 
     def _request(self) -> None:
         """One request, appended to `part`; returns once the server has sent all it has."""
@@ -210,16 +255,21 @@ class _Transfer:
         try:
             answer = self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S)
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise _TryAgainError(_reason(error), reached=not _is_unreachable(error)) from error
+            raise _TryAgainError(reason_of(error), reached=not is_unreachable(error)) from error
         except requests.RequestException as error:
             raise DownloadError(
-                f"{shown(self.url)} cannot be fetched ({_reason(error)})."
+                f"{shown(self.url)} cannot be fetched ({reason_of(error)})."
             ) from error
         with answer:
+            if self._is_whole_already(answer, n_have):
+                return
             self._check_status(answer, n_have)
             if answer.headers.get("ETag", "").startswith('"'):  # only a strong one
                 self.etag = answer.headers["ETag"]
             is_rest = answer.status_code == 206  # or the whole, whatever was asked
+            n_more = _number(answer.headers.get("Content-Length"))
+            if self.n_bytes is None and n_more is not None:
+                self.n_bytes = n_more + (n_have if is_rest else 0)
             try:
                 out = self.part.open("ab" if is_rest else "wb")
             except OSError as error:
@@ -227,7 +277,7 @@ class _Transfer:
             with out:
                 self._write_body(answer, out, n_have if is_rest else 0)
         n_sent = _size_of(self.part)
-        if n_sent < self.n_bytes and "Content-Length" not in answer.headers:
+        if self.n_bytes is not None and n_sent < self.n_bytes and n_more is None:
             raise _TryAgainError(f"the connection ended at {n_sent} of {self.n_bytes} bytes")
 
     def _write_body(self, answer: requests.Response, out: BinaryIO, n_have: int) -> None:
@@ -238,11 +288,11 @@ class _Transfer:
             try:
                 chunk = next(chunks, None)
             except requests.RequestException as error:
-                raise _TryAgainError(f"the connection was cut ({_reason(error)})") from error
+                raise _TryAgainError(f"the connection was cut ({reason_of(error)})") from error
             if chunk is None:
                 return
             n_have += len(chunk)
-            if n_have > self.n_bytes:
+            if self.n_bytes is not None and n_have > self.n_bytes:
                 _remove(self.part)
                 raise DownloadError(f"{shown(self.url)} sends more than {self.n_bytes} bytes.")
             try:
@@ -251,6 +301,11 @@ class _Transfer:
                 raise _cannot_write(self.part, error) from error
             if self.on_progress is not None:
                 self.on_progress(n_have, self.n_bytes)
+
+    def _is_whole_already(self, answer: requests.Response, n_have: int) -> bool:
+        """Whether a server refuses to resume because there is no more, where no size is known."""
+        is_past_end = answer.headers.get("Content-Range") == f"bytes */{n_have}"
+        return is_past_end and answer.status_code == 416 and self.n_bytes is None
 
     def _check_status(self, answer: requests.Response, n_have: int) -> None:
         status = answer.status_code
@@ -265,68 +320,14 @@ class _Transfer:
         if status in {404, 410}:
             raise NotOnServerError(f"{shown(self.url)} does not exist (HTTP {status}).")
         if status == 429 or status >= 500:
-            wait_s = _retry_after_s(answer.headers.get("Retry-After"))
+            wait_s = retry_after_s(answer.headers.get("Retry-After"))
             raise _TryAgainError(f"HTTP {status}", wait_s=wait_s)
         if status != 200:
             raise DownloadError(f"{shown(self.url)} was refused (HTTP {status}).")
 
 
-def _retry_after_s(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header (seconds or a date), at most MAX_WAIT_S."""
-    if header is None:
-        return None
-    if header.strip().isdecimal():
-        seconds = float(header)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return None
-    return min(max(seconds, 0.0), MAX_WAIT_S)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it wraps: requests and urllib3 keep causes in three places."""
-    todo: list[object] = [error]
-    seen: set[int] = set()
-    while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-
-
-def _reason(error: BaseException) -> str:
-    """A few words instead of the nested texts of requests and urllib3."""
-    found = list(_causes(error))
-    for kind, words in (
-        (socket.gaierror, "its name cannot be resolved"),
-        (ConnectionRefusedError, "connection refused"),
-        (ssl.SSLCertVerificationError, "its certificate is not trusted"),
-        (ssl.SSLError, "TLS failed"),
-        (TimeoutError, "timed out"),
-        (ConnectionResetError, "connection reset"),
-        (http.client.IncompleteRead, "fewer bytes than declared"),
-        (http.client.RemoteDisconnected, "no answer"),
-    ):
-        if any(isinstance(one, kind) for one in found):
-            return words
-    if any("Timeout" in type(one).__name__ for one in found):
-        return "timed out"
-    return " ".join(str(found[-1]).split())[:120] or type(error).__name__
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Whether the host was never reached: no name, no route, refused, no TLS, no proxy."""
-    import requests
-
-    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.SSLError):
-        return True
-    if isinstance(error, requests.ConnectTimeout):
-        return True
-    kinds = {"NewConnectionError", "NameResolutionError"}
-    return any(type(one).__name__ in kinds for one in _causes(error))
+def _number(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isdecimal() else None
 
 
 def _size_of(path: Path) -> int:

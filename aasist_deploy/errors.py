@@ -2,6 +2,7 @@
 
     AasistDeployError                exit code 2
     ├── UsageError                   options that do not go together, an unknown name
+    │   └── RecipeError              a recipe of training: an unknown key, a value that cannot be
     ├── ModelFileError               not a model, truncated, altered, or no contract
     │   └── CheckpointError          weights that do not fit the architecture
     ├── AudioError                   a file that cannot be decoded, or holds no usable samples
@@ -11,6 +12,8 @@
     ├── ShapeError                   waves that do not fit the model's contract
     ├── OutputError                  a place that cannot be written
     ├── CheckFailed                  exit code 1: a parity gap or a limit that does not hold
+    ├── TrainingError                exit code 1: training cannot go on, e.g. the loss is NaN
+    │   └── PeerLostError            another process of the same training has ended
     └── EnvironmentLacks             exit code 3: a package, provider, device or network is missing
         └── DownloadError            the network or the mirror did not give the file
 
@@ -44,6 +47,10 @@ class AasistDeployError(Exception):
 
 class UsageError(AasistDeployError):
     """Options that do not go together, or a name that is not known."""
+
+
+class RecipeError(UsageError):
+    """A recipe has an unknown key, a value that cannot be, or values that do not go together."""
 
 
 class ModelFileError(AasistDeployError):
@@ -82,6 +89,16 @@ class CheckFailed(AasistDeployError):
     """A check that the user asked for does not hold."""
 
     exit_code: ClassVar[int] = 1
+
+
+class TrainingError(AasistDeployError):
+    """Training cannot go on or be resumed; what was saved before is kept."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class PeerLostError(TrainingError):
+    """Another process of the same training has ended; why, is for that one to say."""
 
 
 class EnvironmentLacks(AasistDeployError):

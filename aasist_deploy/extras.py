@@ -9,6 +9,7 @@ from aasist_deploy.errors import EnvironmentLacks
 
 # ONNX Runtime is no part of the extra `export`: it comes with `onnx` or `onnx-gpu`, never both.
 EXPORT_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
+TRAIN_PACKAGES: Final = ("torch", "safetensors", "tomlkit")  # and tensorboardX for its event files
 
 
 def missing_for_export() -> list[str]:
@@ -35,4 +36,20 @@ def require_export_packages(why: str) -> None:
         raise EnvironmentLacks(
             f"{why} the package {', '.join(missing)}, which is not installed.",
             fix=export_install_command(missing),
+        )
+
+
+def require_train_packages(why: str) -> None:
+    """Check that a network can be trained here.
+
+    Args:
+        why: Who needs it, the beginning of a sentence: "Training needs".
+
+    Raises:
+        EnvironmentLacks: a package is missing.
+    """
+    if missing := [name for name in TRAIN_PACKAGES if find_spec(name) is None]:
+        raise EnvironmentLacks(
+            f"{why} the package {', '.join(missing)}, which is not installed.",
+            fix="pip install 'aasist-deploy[train]'",
         )

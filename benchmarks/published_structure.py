@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, max_pool2d, selu
 
-from aasist_deploy.models.aasist import FREQUENCY_POOL, Aasist, AasistConfig, ResidualBlock
+from aasist_deploy.models.aasist import FREQUENCY_POOL, Aasist, AasistConfig
 from aasist_deploy.models.graph import (
     GraphAttention,
     GraphPool,
@@ -26,6 +26,7 @@ from aasist_deploy.models.graph import (
     n_kept,
     node_batch_norm,
 )
+from aasist_deploy.models.residual import ResidualBlock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,8 +134,10 @@ class PublishedAasist(Aasist):
         return super()._branch(branch, t, s, master.expand(t.shape[0], -1, -1))
 
 
-def as_published(model: Aasist) -> PublishedAasist:
-    """The baseline with the weights of `model`, in evaluation mode."""
+def as_published(model: nn.Module) -> PublishedAasist:
+    """The baseline with the weights of an AASIST, in evaluation mode."""
+    if not isinstance(model, Aasist):
+        raise TypeError(f"the baseline is an AASIST, not a {type(model).__name__}")
     baseline = PublishedAasist(model.config)
     baseline.load_state_dict(model.state_dict(), strict=True)
     return baseline.eval()

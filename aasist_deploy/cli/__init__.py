@@ -10,6 +10,7 @@ import typer
 from aasist_deploy.cli.calibrate import calibrate_
 from aasist_deploy.cli.common import configure_logging, print_error
 from aasist_deploy.cli.convert import convert
+from aasist_deploy.cli.data import data_app
 from aasist_deploy.cli.doctor import doctor
 from aasist_deploy.cli.eval import eval_
 from aasist_deploy.cli.export import export
@@ -21,6 +22,7 @@ from aasist_deploy.cli.pull import pull
 from aasist_deploy.cli.report import report
 from aasist_deploy.cli.robustness import robustness
 from aasist_deploy.cli.score import score
+from aasist_deploy.cli.train import train
 from aasist_deploy.errors import AasistDeployError
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ _state = {"debug": False}
 
 _VERBS: dict[str, Callable[..., None]] = {
     "pull": pull,
+    "train": train,
     "export": export,
     "score": score,
     "eval": eval_,
@@ -77,6 +80,7 @@ _VERBS: dict[str, Callable[..., None]] = {
 }
 for name, verb in _VERBS.items():
     app.command(name)(verb)
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stder
 from aasist_deploy.cli.options import (
     BackendOption,
     BatchOption,
+    CodeOption,
     DeviceOption,
     ProviderOption,
     ThreadsOption,
@@ -58,6 +59,7 @@ def eval_(
     threads: ThreadsOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
+    code: CodeOption = None,
     batch: BatchOption = None,
     compat: Annotated[
         Compat | None,
@@ -117,7 +119,11 @@ def eval_(
     path = model_file(model, backend or project.backend)
     name = backend_of(path, backend or project.backend)
     options = engine_options(
-        name, threads=threads or project.threads, provider=provider, device=device
+        name,
+        threads=threads or project.threads,
+        provider=provider,
+        device=device,
+        code=code,
     )
     arithmetic: Compat = compat or _compat_of(project.compat)
     with open_engine(path, name, **options) as engine:

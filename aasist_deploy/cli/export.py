@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
-from aasist_deploy.cli.options import n_samples_of, names_of, number_or
+from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.errors import UsageError
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import PUBLISHED, pull
@@ -20,16 +20,23 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .onnx file to write.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="Configuration like AASIST.conf; published weights need none."),
+        typer.Option(
+            help="Configuration like AASIST.conf; published weights, and weights that were trained "
+            "here, need none."
+        ),
     ] = None,
+    code: CodeOption = None,
     topk: Annotated[
         str,
         typer.Option(help="Form of graph pooling: topk or rank. Both are exact; rank has no TopK."),
     ] = "topk",
     samples: Annotated[
         str,
-        typer.Option(help="Window in samples, or 'variable' for any length. Trained on 64600."),
-    ] = "64600",
+        typer.Option(
+            help="Window in samples, 'variable' for any length where the network can, or "
+            "'trained': the window it was trained on (64600 for the published ones)."
+        ),
+    ] = "trained",
     batch: Annotated[str, typer.Option(help="A fixed batch size, or 'dynamic'.")] = "dynamic",
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 18,
     outputs: Annotated[
@@ -40,10 +47,14 @@ def export(
 ) -> None:
     """Export a checkpoint to ONNX, compare the file with it, and keep it only when they agree.
 
+    A network that would be exported wrongly, such as one that holds a size of the example as a
+    constant, is refused with the line of its code that causes it.
+
     \b
     Example:
       aasist-deploy export aasist -o aasist.onnx
       aasist-deploy export my.pth --config my.conf --topk rank --samples variable -o my.onnx
+      aasist-deploy export run/best.safetensors --code nets.py:MyNet -o mine.onnx
     """  # noqa: D301  # \b keeps the lines of the example
     require_export_packages("Exporting needs")
     if output.suffix != ".onnx":
@@ -60,7 +71,7 @@ def export(
         precision=precision,
     )
     path = pull(checkpoint) if checkpoint in PUBLISHED else Path(checkpoint)
-    loaded = load_checkpoint(path, None if config is None else read_config(config))
+    loaded = load_checkpoint(path, None if config is None else read_config(config), code=code)
     with stderr.status("exporting and checking against the checkpoint"):
         result = export_onnx(loaded, output, options)
     if json_:

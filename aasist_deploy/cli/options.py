@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,13 +31,25 @@ ProviderOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="Device of the torch backend: cpu, cuda, cuda:1.")]
+CodeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--code",
+        help="Class of a network of your own, as FILE.py:Class or module:Class. This code is run.",
+    ),
+]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Windows scored together. Default: 8.")
 ]
 
 
 def engine_options(
-    backend: str, *, threads: int | None, provider: str = "cpu", device: str = "cpu"
+    backend: str,
+    *,
+    threads: int | None,
+    provider: str = "cpu",
+    device: str = "cpu",
+    code: str | None = None,
 ) -> dict[str, Any]:
     """The options of `open_engine` for this backend.
 
@@ -54,11 +66,18 @@ def engine_options(
             f"--device {device} belongs to the backend torch; this is {backend}.",
             fix="use --provider for onnx",
         )
+    if backend != "torch" and code is not None:
+        raise UsageError(
+            f"--code {code} belongs to checkpoints in the backend torch; this is {backend}.",
+            fix="leave --code out: an exported file needs no code",
+        )
     options: dict[str, Any] = {"threads": threads}
     if backend == "onnx":
         options["provider"] = provider
     if backend == "torch":
         options["device"] = device
+        if code is not None:
+            options["code"] = code
     return options
 
 
@@ -90,9 +109,9 @@ def number_or(text: str, word: str, option: str) -> int | None:
     raise UsageError(f"{option} is '{text}'; it must be a whole number >= 1{instead}.")
 
 
-def n_samples_of(text: str) -> int | None:
-    """The value of --samples: a number, or None for 'variable'."""
-    return number_or(text, "variable", "--samples")
+def n_samples_of(text: str) -> int | Literal["trained"] | None:
+    """The value of --samples: a number, "trained", or None for 'variable'."""
+    return "trained" if text == "trained" else number_or(text, "variable", "--samples")
 
 
 def names_of(text: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from aasist_deploy.audio import N_SAMPLES, find_audio, fit_length, read_audio
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
 from aasist_deploy.cli.options import (
+    CodeOption,
     DeviceOption,
     ProviderOption,
     ThreadsOption,
@@ -58,6 +59,7 @@ def parity(
     threads: ThreadsOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
+    code: CodeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Compare a model with its checkpoint, or two models; exit code 1 when they differ.
@@ -69,8 +71,8 @@ def parity(
     path = model_file(model, "onnx")
     reference_path = model_file(reference, "torch")
     with (
-        _opened(path, threads, provider, device) as engine,
-        _opened(reference_path, threads, provider, device, any_length=True) as other,
+        _opened(path, threads, provider, device, code) as engine,
+        _opened(reference_path, threads, provider, device, code, any_length=True) as other,
     ):
         windows = _windows(audio, engine, other, limit)
         with progress_bar("comparing", len(windows)) as progress:
@@ -97,7 +99,13 @@ def parity(
 
 
 def _opened(
-    path: Path, threads: int | None, provider: str, device: str, *, any_length: bool = False
+    path: Path,
+    threads: int | None,
+    provider: str,
+    device: str,
+    code: str | None,
+    *,
+    any_length: bool = False,
 ) -> Engine:
     backend = backend_of(path, None)
     # The options of the other engine's backend do not concern this one.
@@ -106,6 +114,7 @@ def _opened(
         threads=threads,
         provider=provider if backend == "onnx" else "cpu",
         device=device if backend == "torch" else "cpu",
+        code=code if backend == "torch" else None,
     )
     if any_length and backend == "torch":
         options["any_length"] = True

@@ -22,19 +22,12 @@ from aasist_deploy.cli.options import (
     names_of,
 )
 from aasist_deploy.cli.project import load_project, needed
+from aasist_deploy.degradations import FAMILIES, Condition, select
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
 from aasist_deploy.resolve import backend_of, model_file
-from aasist_deploy.robustness import (
-    FAMILIES,
-    Condition,
-    RobustnessLimits,
-    RobustnessReport,
-    balanced,
-    run_into,
-    select,
-)
+from aasist_deploy.robustness import RobustnessLimits, RobustnessReport, balanced, run_into
 from aasist_deploy.robustness.files import NAME
 from aasist_deploy.trials import dataset_names, default_split, load_dataset
 

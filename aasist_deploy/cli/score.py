@@ -10,6 +10,7 @@ from aasist_deploy.cli.common import stderr, tracked
 from aasist_deploy.cli.options import (
     BackendOption,
     BatchOption,
+    CodeOption,
     DeviceOption,
     ProviderOption,
     ThreadsOption,
@@ -45,6 +46,7 @@ def score(
     threads: ThreadsOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
+    code: CodeOption = None,
     batch: BatchOption = None,
 ) -> None:
     """Score audio files: higher means more likely bona fide (human), lower spoofed.
@@ -64,7 +66,11 @@ def score(
     path = model_file(model, backend)
     name = backend_of(path, backend)
     options = engine_options(
-        name, threads=threads or project.threads, provider=provider, device=device
+        name,
+        threads=threads or project.threads,
+        provider=provider,
+        device=device,
+        code=code,
     )
     n_failed = 0
     with (

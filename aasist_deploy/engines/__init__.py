@@ -106,7 +106,8 @@ def open_engine(path: Path | str, backend: str | None = None, **options: Any) ->
         backend: A name in `BACKENDS`; by default the one that opens files of this kind.
         options: Of the backend. All take `threads` (None: as many as this process may use) and
             `max_batch` (larger batches are run in pieces of this size). `onnx` takes `provider`
-            ("cpu", "cuda" or "tensorrt") and `device_id`; `torch` takes `device` and `config`.
+            ("cpu", "cuda" or "tensorrt") and `device_id`; `torch` takes `device`, `config` and
+            `code` (the class of a network of your own, which is run).
 
     Returns:
         An engine; `engine.score(waves)` takes (B, N) float32 and returns (B,) float32.

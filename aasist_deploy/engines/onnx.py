@@ -92,8 +92,9 @@ class OnnxEngine(BaseEngine):
         if self.contract.topk["method"] == "topk":
             return {name: np.asarray(order, np.int64) for name, order in orders.items()}
         ratios: dict[str, float] = self.contract.topk["ratios"]
+        at_least: int = self.contract.topk.get("at_least", 1)
         return {
-            name: np.argsort(rank, axis=1)[:, : max(int(rank.shape[1] * ratios[name]), 1)]
+            name: np.argsort(rank, axis=1)[:, : max(int(rank.shape[1] * ratios[name]), at_least)]
             for name, rank in orders.items()
         }
 

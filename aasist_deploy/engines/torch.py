@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aasist_deploy import models
 from aasist_deploy.audio import SAMPLE_RATE_HZ
-from aasist_deploy.contract import LOGIT_SCORE, ModelContract
+from aasist_deploy.contract import ModelContract, output_meanings
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads
 from aasist_deploy.errors import EnvironmentLacks, UsageError
 from aasist_deploy.models.graph import GraphPool
@@ -24,20 +24,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from aasist_deploy.models import Checkpoint
+
 
 class TorchEngine(BaseEngine):
     """A checkpoint in eager PyTorch, float32 with TF32 off.
 
     Args:
         path: The checkpoint.
-        config: Its model configuration, when the checkpoint is not a published one.
+        config: Its model configuration, when the checkpoint does not carry it and is not published.
+        code: "module:Class" or "path/to/file.py:Class" of a network of your own; it is run.
         device: "cpu", "cuda" or "cuda:N".
-        any_length: Take waves of any length instead of the configuration's `nb_samp`.
+        any_length: Take waves of any length, where the network can, instead of the one that it was
+            trained on.
         threads: Threads of PyTorch; this setting is global to the process, None leaves it alone.
         max_batch: Larger batches are run in pieces of this size.
 
     Raises:
-        CheckpointError: the weights do not fit, or nothing says how they are configured.
+        CheckpointError: the weights do not fit, nothing says how they are configured, or they need
+            code that is not named.
         EnvironmentLacks: the device is not here.
     """
 
@@ -48,6 +53,7 @@ class TorchEngine(BaseEngine):
         path: Path,
         *,
         config: Mapping[str, Any] | None = None,
+        code: str | None = None,
         device: str = "cpu",
         any_length: bool = False,
         threads: int | None = None,
@@ -55,23 +61,16 @@ class TorchEngine(BaseEngine):
     ) -> None:
         check_threads(threads)
         self._device = _device(device)
-        checkpoint = models.load_checkpoint(path, config)
+        checkpoint = models.load_checkpoint(path, config, code=code)
         if threads is not None:
             torch.set_num_threads(threads)
         self._model = model = checkpoint.model.to(self._device)
+        variable = any_length and model.any_length
         contract = ModelContract(
-            architecture=checkpoint.architecture,
-            config=checkpoint.config,
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            n_samples=None if any_length else model.config.nb_samp,
-            min_samples=model.min_samples if any_length else model.config.nb_samp,
-            outputs={
-                "score": "logit of bona fide, (batch,)",
-                "logits": "logits of spoof and bona fide, (batch, 2)",
-                "embedding": "input of the last layer, (batch, features)",
-            },
-            checkpoint_sha256=checkpoint.sha256,
-            score=LOGIT_SCORE,
+            **contract_fields(checkpoint),
+            n_samples=None if variable else model.n_samples,
+            min_samples=model.min_samples if variable else model.n_samples,
+            outputs=output_meanings(model.score),
             tools={"torch": torch.__version__},
         )
         where = f"{torch.get_num_threads()} threads" if self._device.type == "cpu" else "float32"
@@ -99,15 +98,80 @@ class TorchEngine(BaseEngine):
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         # TF32 is on by default in cuDNN's convolutions; a reference does not round to ten bits.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            embedding, logits = self._model(torch.tensor(waves, device=self._device))
+            embedding, output = self._model(torch.tensor(waves, device=self._device))
         return {
-            "score": logits[:, 1].cpu().numpy().copy(),
-            "logits": logits.cpu().numpy(),
+            "score": output[:, 1].cpu().numpy().copy(),
+            "logits": output.cpu().numpy(),
             "embedding": embedding.cpu().numpy(),
         }
 
     def _close(self) -> None:
         del self._model
+
+
+def run_in_order(
+    model: models.Network, waves: Tensor, orders: Mapping[str, NDArray[np.int64]]
+) -> tuple[Tensor, float]:
+    """Run a network with the nodes that another engine kept, in that engine's order.
+
+    Nodes whose scores are equal, or differ by less than rounding, may be kept in any order; what is
+    computed from them then differs by more than rounding. Sigmoids saturate, so equal scores are
+    no rarity: this tells another choice among equals from another network.
+
+    Args:
+        model: The network, in evaluation mode.
+        waves: (B, N) samples.
+        orders: Pool name -> (B, k) indices of the kept nodes, best first, of every pooling.
+
+    Returns:
+        (B, 2) output, and the largest part by which a node that was put behind another one, or left
+        out, has the higher score here: 0 when the order is one that the scores allow.
+    """
+    contradiction = 0.0
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, GraphPool):
+            taken = torch.from_numpy(orders[name]).to(waves.device)
+
+            def take(
+                _m: object, given: tuple[Tensor, int], _o: object, taken: Tensor = taken
+            ) -> Tensor:
+                nonlocal contradiction
+                scores = given[0]
+                kept = scores.gather(1, taken)  # (B, k)
+                left = scores.scatter(1, taken, 0.0).amax(1, keepdim=True)  # scores are sigmoids
+                behind = torch.cat([kept[:, 1:], left], dim=1)
+                part = ((behind - kept) / behind.clamp_min(torch.finfo(kept.dtype).tiny)).max()
+                contradiction = max(contradiction, float(part))
+                return taken
+
+            hooks.append(module.order.register_forward_hook(take))
+    try:
+        with torch.inference_mode():
+            output: Tensor = model(waves)[1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return output, contradiction
+
+
+def contract_fields(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The fields of a contract that the checkpoint decides, whatever runs it.
+
+    A network of one's own has its class as architecture and its own configuration as config: where
+    its code lay is of no use to a reader of the contract.
+    """
+    architecture, config = checkpoint.architecture, checkpoint.config
+    if isinstance(checkpoint.model, models.CustomNetwork):
+        architecture = str(config["code"]).rpartition(":")[2]
+        config = config["config"]
+    return {
+        "architecture": architecture,
+        "config": config,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "score": checkpoint.model.score,
+        "checkpoint_sha256": checkpoint.sha256,
+    }
 
 
 def _device(name: str) -> torch.device:

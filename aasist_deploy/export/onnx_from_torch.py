@@ -15,95 +15,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import onnx
 import torch
 
 from aasist_deploy.audio import SAMPLE_RATE_HZ
-from aasist_deploy.contract import ModelContract
-from aasist_deploy.engines import open_engine
-from aasist_deploy.errors import CheckFailed, EnvironmentLacks, OutputError, UsageError
+from aasist_deploy.contract import ModelContract, output_meanings
+from aasist_deploy.engines.torch import contract_fields
+from aasist_deploy.errors import EnvironmentLacks, OutputError, UsageError
 from aasist_deploy.export import graph_passes
-from aasist_deploy.export.inference_graph import GraphPoolInference, InferenceAasist, TopK
+from aasist_deploy.export.deployed import AsItIs, deployed_form
+from aasist_deploy.export.inference_graph import GraphPoolInference
+from aasist_deploy.export.options import OUTPUTS, ExportOptions
+from aasist_deploy.export.self_check import self_check
+from aasist_deploy.export.shape_lint import Sizes, trace
+from aasist_deploy.models import Aasist
 from aasist_deploy.models.aasist import samples_of_nodes
 from aasist_deploy.onnx_file import parse_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-    from aasist_deploy.models import Checkpoint
+    from aasist_deploy.export.inference_layers import InferenceNetwork
+    from aasist_deploy.models import Checkpoint, Network
 
 log = logging.getLogger(__name__)
-
-OUTPUTS: Final = {
-    "score": "logit of bona fide, (batch,)",
-    "logits": "logits of spoof and bona fide, (batch, 2)",
-    "embedding": "input of the last layer, (batch, features)",
-}
-OPSETS: Final = range(18, 24)
-PRECISIONS: Final = ("fp32",)
 
 # One graph node per 2,187 samples on the time axis. Attention compares all pairs of nodes, so
 # memory grows with the square: a wave of 1,024 nodes (140 s) already takes about 1 GB.
 MAX_NODES: Final = 1_024
 
-# Largest difference of a logit between the written file and eager PyTorch. Measured on 412 real
-# clips: 1.6e-5 (AASIST) and 1.3e-5 (AASIST-L), which is rounding in another order.
-SELF_CHECK_ATOL: Final = 1e-4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportOptions:
-    """How an ONNX file is written.
-
-    Attributes:
-        topk: The form of graph pooling: "topk" (TopK and gather) or "rank" (comparisons and a
-            matrix product; no operator whose ties a runtime could break its own way).
-        n_samples: Length of a wave, or None for any length.
-        batch: A fixed batch size, or None for any.
-        opset: ONNX operator set.
-        outputs: Which of score, logits and embedding the file gives.
-        precision: Arithmetic of the graph.
-    """
-
-    topk: TopK = "topk"
-    n_samples: int | None = 64_600
-    batch: int | None = None
-    opset: int = 18
-    outputs: tuple[str, ...] = ("score", "logits")
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be exported, before anything is loaded."""
-        if self.topk not in ("topk", "rank"):
-            raise UsageError(f"There is no top-k form '{self.topk}'; known are: topk, rank.")
-        if self.opset not in OPSETS:
-            raise UsageError(
-                f"Opset {self.opset} is not supported; {OPSETS[0]} to {OPSETS[-1]} are.",
-                fix=f"leave --opset out: {OPSETS[0]} is read by every current runtime",
-            )
-        unknown = [name for name in self.outputs if name not in OUTPUTS]
-        if unknown or not self.outputs:
-            raise UsageError(
-                f"Unknown outputs {', '.join(unknown) or '(none given)'}; known are: "
-                f"{', '.join(OUTPUTS)}."
-            )
-        if not {"score", "logits"} & set(self.outputs):
-            raise UsageError(
-                "A model without score or logits cannot be scored with.",
-                fix="add score: --outputs score,embedding",
-            )
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"The precision '{self.precision}' cannot be exported yet: a graph of reduced "
-                f"precision is accepted only when its scores on real audio are checked, and that "
-                f"check is not part of this version.",
-                fix="use --precision fp32",
-            )
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"The batch size is {self.batch}; it must be 1 or more.")
+# Nothing limits the length of a network without such attention; a trace of variable length is
+# checked up to this one.
+CHECKED_SAMPLES: Final = 60 * SAMPLE_RATE_HZ  # one minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +74,16 @@ def export_onnx(
     The file appears at `path` only when the check holds; a file that was there stays otherwise.
 
     Raises:
-        UsageError: options that cannot be exported.
+        UsageError: options that cannot be exported, or a network that would be exported wrongly.
         OutputError: the place cannot be written.
         CheckFailed: the written file does not give the checkpoint's logits.
     """
     path, options = Path(path), options or ExportOptions()
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", fix="name a file with -o")
-    shortest = checkpoint.model.min_samples
-    if options.n_samples is not None and options.n_samples < shortest:
-        raise UsageError(
-            f"A window of {options.n_samples} samples is too short; the network needs {shortest}."
-        )
+    if options.n_samples == "trained":
+        options = replace(options, n_samples=checkpoint.model.n_samples)
+    _check_length(checkpoint.model, options)
     with _temporary_beside(path) as temporary:
         model = onnx_from_torch(checkpoint, options)
         contract = _write(model, checkpoint, options, temporary)
@@ -153,24 +94,31 @@ def export_onnx(
 
 def onnx_from_torch(checkpoint: Checkpoint, options: ExportOptions) -> onnx.ModelProto:
     """Trace the deployed form of the network; the result has no contract yet."""
-    network = InferenceAasist(checkpoint.model, options.topk).eval()
-    orders = [f"order.{name}" for name in network.pool_names]
-    example = torch.zeros(options.batch or 2, options.n_samples or 64_600)
-    dynamic: dict[int, Any] = {}
-    if options.batch is None:
-        dynamic[0] = torch.export.Dim("batch", min=1)
-    if options.n_samples is None:
-        shortest, longest = checkpoint.model.min_samples, _longest_wave(checkpoint)
-        dynamic[1] = torch.export.Dim("samples", min=shortest, max=longest)
+    network = checkpoint.model
+    form = deployed_form(network, options.topk)
+    names = [name for name in OUTPUTS if name != "embedding" or form.has_embedding]
+    missing = set(options.outputs) - set(names)
+    if missing:
+        raise UsageError(
+            f"The network gives no {', '.join(missing)}: its forward returns logits alone.",
+            fix="leave it out of --outputs, or return (embedding, logits)",
+        )
+    n_samples = network.n_samples if options.n_samples is None else int(options.n_samples)
+    lengths = (network.min_samples, _longest_wave(network) or CHECKED_SAMPLES)
+    sizes = Sizes(
+        batch=options.batch,
+        n_samples=n_samples,
+        lengths=lengths if options.n_samples is None else None,
+    )
     with _quiet_tracer():
+        traced = trace(form, sizes, as_it_is=isinstance(form, AsItIs))
         program = torch.onnx.export(
-            network,
-            (example,),
+            traced,
+            (),
             dynamo=True,
-            dynamic_shapes=(dynamic,) if dynamic else None,
             opset_version=options.opset,
             input_names=["wave"],
-            output_names=[*OUTPUTS, *orders],
+            output_names=[*names, *(f"order.{name}" for name in form.pool_names)],
             external_data=False,
             verbose=False,
         )
@@ -182,20 +130,20 @@ def onnx_from_torch(checkpoint: Checkpoint, options: ExportOptions) -> onnx.Mode
         raise EnvironmentLacks(
             f"Opset {options.opset} was asked for and PyTorch {torch.__version__} wrote {written}."
         )
-    ratios = _ratios(network)
-    counted = graph_passes.count_kept_nodes_exactly(model, list(ratios.values()), MAX_NODES)
-    log.info("%d node counts are looked up in tables of whole numbers", counted)
+    ratios = [pool.ratio for pool in _pools(form).values()]
+    if ratios:
+        counted = graph_passes.count_kept_nodes_exactly(model, ratios, MAX_NODES)
+        log.info("%d node counts are looked up in tables of whole numbers", counted)
     graph_passes.keep_outputs(model, options.outputs)
     graph_passes.name_by_layer(model)
     batch: str | int = options.batch or "batch"
-    features = checkpoint.model.out_layer.in_features
     graph_passes.name_dimensions(
         model,
         {
-            "wave": (batch, options.n_samples or "samples"),
+            "wave": (batch, n_samples if options.n_samples is not None else "samples"),
             "score": (batch,),
             "logits": (batch, 2),
-            "embedding": (batch, features),
+            "embedding": (batch, network.n_features),
         },
     )
     model.producer_name = "aasist-deploy"
@@ -203,63 +151,24 @@ def onnx_from_torch(checkpoint: Checkpoint, options: ExportOptions) -> onnx.Mode
     return model
 
 
-def self_check(checkpoint: Checkpoint, path: Path, contract: ModelContract) -> float:
-    """Compare the file with the checkpoint through the ONNX Runtime engine.
-
-    Returns:
-        The largest difference of a logit over fixed waves, batch sizes and (variable) lengths.
-
-    Raises:
-        CheckFailed: it is above SELF_CHECK_ATOL.
-    """
-    worst = 0.0
-    n_waves = contract.batch[1] or 2
-    with open_engine(path, "onnx") as engine, torch.inference_mode():
-        for n_samples in _check_lengths(contract):
-            waves = _check_waves(n_waves, n_samples)
-            expected = checkpoint.model(torch.from_numpy(waves))[1].numpy()
-            for batch in {contract.batch[1] or 1, n_waves}:
-                pieces = [engine.run(waves[i : i + batch]) for i in range(0, n_waves, batch)]
-                if "logits" in contract.outputs:
-                    got = np.concatenate([piece["logits"] for piece in pieces])
-                    worst = float(np.maximum(worst, np.abs(got - expected).max()))
-                if "score" in contract.outputs:
-                    score = np.concatenate([piece["score"] for piece in pieces])
-                    worst = float(np.maximum(worst, np.abs(score - expected[:, 1]).max()))
-                if not worst <= SELF_CHECK_ATOL:  # also when it is NaN, which np.maximum keeps
-                    raise CheckFailed(
-                        f"The exported model is {worst:.2e} away from the checkpoint at batch "
-                        f"{batch} and {n_samples} samples; at most {SELF_CHECK_ATOL:.0e} is "
-                        f"accepted. Nothing was written.",
-                        fix="try --topk rank, another --opset, or report the versions that "
-                        "`aasist-deploy doctor` prints",
-                    )
-    return worst
-
-
 def _write(
     model: onnx.ModelProto, checkpoint: Checkpoint, options: ExportOptions, path: Path
 ) -> ModelContract:
     """Put the contract into the model and the model into the file."""
-    ratios = _ratios(InferenceAasist(checkpoint.model, options.topk))
     from aasist_deploy import __version__
 
+    network = checkpoint.model
+    n_samples = None if options.n_samples is None else int(options.n_samples)
+    meanings = output_meanings(network.score)
     contract = ModelContract(
-        architecture=checkpoint.architecture,
-        config=checkpoint.config,
-        sample_rate_hz=SAMPLE_RATE_HZ,
-        n_samples=options.n_samples,
-        min_samples=options.n_samples or checkpoint.model.min_samples,
-        max_samples=_longest_wave(checkpoint) if options.n_samples is None else None,
-        outputs={name: OUTPUTS[name] for name in options.outputs},
-        checkpoint_sha256=checkpoint.sha256,
+        **contract_fields(checkpoint),
+        n_samples=n_samples,
+        min_samples=n_samples or network.min_samples,
+        max_samples=_longest_wave(network) if n_samples is None else None,
+        outputs={name: meanings[name] for name in options.outputs},
         precision=options.precision,
         batch=(options.batch or 1, options.batch),
-        topk={
-            "method": options.topk,
-            "ratios": ratios,
-            "values": {name: f"order.{name}" for name in ratios},
-        },
+        topk=_topk(deployed_form(network, options.topk), options),
         tools={"aasist-deploy": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
     )
     graph_sha256 = parse_onnx(model.SerializeToString(), path).graph_sha256
@@ -272,29 +181,46 @@ def _write(
     return contract
 
 
-def _ratios(network: InferenceAasist) -> dict[str, float]:
-    pools = {name: network.get_submodule(name) for name in network.pool_names}
-    return {n: p.ratio for n, p in pools.items() if isinstance(p, GraphPoolInference)}
+def _check_length(network: Network, options: ExportOptions) -> None:
+    """Refuse a window that the network cannot be run on."""
+    n_samples, trained = options.n_samples, network.n_samples
+    if not network.any_length and n_samples != trained:
+        asked = "any length was" if n_samples is None else f"{n_samples} samples were"
+        raise UsageError(
+            f"{network.architecture} takes waves of {trained} samples alone, and {asked} asked "
+            f"for: it has weights for each step of that length.",
+            fix=f"leave --samples out, or --samples {trained}",
+        )
+    if n_samples is not None and int(n_samples) < network.min_samples:
+        raise UsageError(
+            f"A window of {n_samples} samples is too short; the network needs "
+            f"{network.min_samples}."
+        )
 
 
-def _longest_wave(checkpoint: Checkpoint) -> int:
-    return samples_of_nodes(MAX_NODES, checkpoint.model.sinc.filters.shape[-1])
+def _pools(form: InferenceNetwork) -> dict[str, GraphPoolInference]:
+    pools = {name: form.get_submodule(name) for name in form.pool_names}
+    return {name: pool for name, pool in pools.items() if isinstance(pool, GraphPoolInference)}
 
 
-def _check_lengths(contract: ModelContract) -> list[int]:
-    if contract.n_samples is not None:
-        return [contract.n_samples]
-    # 197,100 samples make 90 temporal nodes: the first count at which float32 would be wrong.
-    return [contract.min_samples, 16_000, 197_100]
+def _topk(form: InferenceNetwork, options: ExportOptions) -> dict[str, Any]:
+    """What the contract says of graph pooling; nothing where there is none that it can show."""
+    pools = _pools(form)
+    if not pools:
+        return {}
+    said: dict[str, Any] = {
+        "method": options.topk,
+        "ratios": {name: pool.ratio for name, pool in pools.items()},
+        "values": {name: f"order.{name}" for name in pools},
+    }
+    at_least = max(pool.at_least for pool in pools.values())
+    return {**said, "at_least": at_least} if at_least > 1 else said
 
 
-def _check_waves(n_waves: int, n_samples: int) -> NDArray[np.float32]:
-    """Fixed test waves: noise under a slow envelope, each wave at another level."""
-    rng = np.random.default_rng(0)
-    time_s = np.arange(n_samples) / SAMPLE_RATE_HZ
-    envelope = 0.55 + 0.45 * np.sin(2 * np.pi * 3.1 * time_s)
-    levels = np.geomspace(0.5, 0.01, n_waves)[:, None]
-    return (levels * envelope * rng.uniform(-1, 1, (n_waves, n_samples))).astype(np.float32)
+def _longest_wave(network: Network) -> int | None:
+    if not isinstance(network, Aasist):
+        return None
+    return samples_of_nodes(MAX_NODES, network.sinc.filters.shape[-1])
 
 
 @contextlib.contextmanager

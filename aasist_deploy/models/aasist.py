@@ -6,24 +6,25 @@ networks", ICASSP 2022. Module names are those of the published state dicts, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from aasist_deploy.contract import LOGIT_SCORE
 from aasist_deploy.errors import CheckpointError
+from aasist_deploy.models.config import Channels, NetworkConfig, channels
 from aasist_deploy.models.graph import (
     GraphAttention,
     GraphPool,
     HeterogeneousGraphAttention,
     Nodes,
 )
-from aasist_deploy.models.sinc import SincFrontEnd
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from aasist_deploy.models.network import Network
+from aasist_deploy.models.residual import encoder
+from aasist_deploy.models.sinc import SincFrontEnd, odd_taps
 
 FREQUENCY_POOL = 3  # both axes of the map after the sinc filters
 SAMPLES_PER_NODE = 3**7  # max-pool by three in the front end and in six blocks
@@ -31,7 +32,7 @@ MIN_NODES = 3  # fewer leave the pooled graphs one node and attention nothing to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AasistConfig:
+class AasistConfig(NetworkConfig):
     """The `model_config` object of a published `.conf` file.
 
     Attributes:
@@ -45,78 +46,47 @@ class AasistConfig:
         temperatures: Of the spectral, temporal and all heterogeneous attentions; likewise.
     """
 
+    network: ClassVar[str] = "AASIST"
+    published_file: ClassVar[str] = "AASIST.conf"
+    n_filts: ClassVar[int] = 5
+
     architecture: str = "AASIST"
-    nb_samp: int
-    first_conv: int
-    filts: tuple[Any, ...]
     gat_dims: tuple[int, int]
     pool_ratios: tuple[float, ...]
     temperatures: tuple[float, ...]
 
     @classmethod
-    def from_mapping(cls, config: Mapping[str, Any]) -> Self:
-        """Check a configuration read from a file.
+    def _parsed_own(cls, name: str, value: Any) -> Any:  # noqa: ANN401  # whatever JSON holds
+        if name == "gat_dims":
+            return channels(value)
+        return tuple(float(number) for number in value)
 
-        Raises:
-            CheckpointError: a key is missing or unknown, or a value has the wrong form.
-        """
-        known = {f.name for f in fields(cls)}
-        missing, unknown = known - set(config), set(config) - known
-        if missing or unknown:
+    def _check(self) -> None:
+        if len(self.pool_ratios) < 3 or len(self.temperatures) < 3:
             raise CheckpointError(
-                f"The model configuration does not fit AASIST: missing are "
-                f"{', '.join(sorted(missing)) or 'none'}, unknown are "
-                f"{', '.join(sorted(unknown)) or 'none'}.",
-                fix="compare with the model_config object of the published AASIST.conf",
+                f"The model configuration has {len(self.pool_ratios)} pool_ratios and "
+                f"{len(self.temperatures)} temperatures; AASIST takes at least 3 of each."
             )
-        try:
-            made = cls(
-                architecture=str(config["architecture"]),
-                nb_samp=int(config["nb_samp"]),
-                first_conv=int(config["first_conv"]),
-                filts=(
-                    int(config["filts"][0]),
-                    *[(int(i), int(o)) for i, o in config["filts"][1:]],
-                ),
-                gat_dims=(int(config["gat_dims"][0]), int(config["gat_dims"][1])),
-                pool_ratios=tuple(float(r) for r in config["pool_ratios"]),
-                temperatures=tuple(float(t) for t in config["temperatures"]),
-            )
-        except (TypeError, ValueError, LookupError, OverflowError) as error:
-            raise CheckpointError(
-                f"The model configuration has a value of the wrong form: {error}.",
-                fix="compare with the model_config object of the published AASIST.conf",
-            ) from error
-        if len(made.filts) != 5 or len(made.pool_ratios) < 3 or len(made.temperatures) < 3:
-            raise CheckpointError(
-                f"The model configuration has {len(made.filts)} filts, {len(made.pool_ratios)} "
-                f"pool_ratios and {len(made.temperatures)} temperatures; AASIST takes 5, 3 and 3."
-            )
-        made._check_values()
-        return made
-
-    def _check_values(self) -> None:
-        given = 1
-        for number, (taken, made) in enumerate(self.block_channels):
-            if taken != given:
-                raise CheckpointError(
-                    f"The configured filts do not chain: block {number} takes {taken} channels and "
-                    f"is given {given}."
-                )
-            given = made
-        sizes = [self.nb_samp, self.first_conv, self.filts[0] // FREQUENCY_POOL, *self.gat_dims]
-        if min(*sizes, *(made for _, made in self.block_channels)) < 1:
-            raise CheckpointError("The model configuration has a size below 1.")
         if not all(0 < ratio <= 1 for ratio in self.pool_ratios) or min(self.temperatures) <= 0:
             raise CheckpointError(
                 "The configured pool_ratios must be in (0, 1] and the temperatures above 0."
             )
 
     @property
-    def block_channels(self) -> tuple[tuple[int, int], ...]:
+    def block_channels(self) -> tuple[Channels, ...]:
         """[in, out] channels of the six residual blocks."""
         first, second, third, last = self.filts[1:]
         return (first, second, third, last, last, last)
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest wave whose graphs leave attention something to attend to."""
+        return samples_of_nodes(MIN_NODES, odd_taps(self.first_conv))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Frequency nodes and features, each at least one."""
+        return (self.filts[0] // FREQUENCY_POOL, *self.gat_dims)
 
 
 def samples_of_nodes(n_nodes: int, n_taps: int) -> int:
@@ -124,46 +94,26 @@ def samples_of_nodes(n_nodes: int, n_taps: int) -> int:
     return n_nodes * SAMPLES_PER_NODE + n_taps - 1
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions, a skip connection, and max-pooling of the time axis by three."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, first: bool) -> None:
-        super().__init__()
-        # The published network computes SELU(bn1(x)) and throws it away. Its parameters are in the
-        # checkpoints and its running statistics follow the training data; the output ignores both.
-        self.bn1 = None if first else nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, (2, 3), padding=(1, 1))
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, (2, 3), padding=(0, 1))
-        self.conv_downsample = (
-            nn.Conv2d(in_channels, out_channels, (1, 3), padding=(0, 1))
-            if in_channels != out_channels
-            else None
-        )
-        self.act = nn.SELU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, F, T) -> (B, out, F, T // 3)."""
-        if self.training and self.bn1 is not None:
-            self.bn1(x)
-        y = self.conv2(self.act(self.bn2(self.conv1(x))))  # (B, out, F, T)
-        skip = x if self.conv_downsample is None else self.conv_downsample(x)
-        return max_pool2d(y + skip, (1, 3))
-
-
-class Aasist(nn.Module):
+class Aasist(Network):
     """Waves to (embedding, logits); logits[:, 1] is the detection score.
 
     Args:
         config: The configuration; `AasistConfig.from_mapping` makes it from a published file.
     """
 
+    architecture = "AASIST"
+    any_length = True  # pooling follows the number of nodes
+    score = LOGIT_SCORE
+
     def __init__(self, config: AasistConfig) -> None:
         super().__init__()
         self.config = config
+        self.settings = config.settings()
+        self.n_samples = config.nb_samp
         n_filters = config.filts[0]
-        channels = config.block_channels[-1][1]
+        n_channels = config.block_channels[-1][1]
         gat, hgat = config.gat_dims
+        self.n_features = 5 * hgat
         ratios, temperatures = config.pool_ratios, config.temperatures
 
         self.sinc = SincFrontEnd(n_filters, config.first_conv)
@@ -171,17 +121,12 @@ class Aasist(nn.Module):
         self.drop = nn.Dropout(0.5)
         self.drop_way = nn.Dropout(0.2)
         self.act = nn.SELU()
-        self.encoder = nn.Sequential(
-            *[
-                nn.Sequential(ResidualBlock(i, o, first=index == 0))
-                for index, (i, o) in enumerate(config.block_channels)
-            ]
-        )
-        self.pos_S = nn.Parameter(torch.randn(1, n_filters // FREQUENCY_POOL, channels))
+        self.encoder = encoder(config.block_channels)
+        self.pos_S = nn.Parameter(torch.randn(1, n_filters // FREQUENCY_POOL, n_channels))
         self.master1 = nn.Parameter(torch.randn(1, 1, gat))
         self.master2 = nn.Parameter(torch.randn(1, 1, gat))
-        self.GAT_layer_S = GraphAttention(channels, gat, temperatures[0])
-        self.GAT_layer_T = GraphAttention(channels, gat, temperatures[1])
+        self.GAT_layer_S = GraphAttention(n_channels, gat, temperatures[0])
+        self.GAT_layer_T = GraphAttention(n_channels, gat, temperatures[1])
         self.pool_S = GraphPool(ratios[0], gat)
         self.pool_T = GraphPool(ratios[1], gat)
         for branch in (1, 2):
@@ -195,12 +140,12 @@ class Aasist(nn.Module):
             )
             self.add_module(f"pool_hS{branch}", GraphPool(ratios[2], hgat))
             self.add_module(f"pool_hT{branch}", GraphPool(ratios[2], hgat))
-        self.out_layer = nn.Linear(5 * hgat, 2)
+        self.out_layer = nn.Linear(self.n_features, 2)
 
     @property
     def min_samples(self) -> int:
-        """The shortest wave that the network is run on when any length is taken."""
-        return samples_of_nodes(MIN_NODES, self.sinc.filters.shape[-1])
+        """The shortest wave that the network is run on."""
+        return self.config.min_samples
 
     def forward(self, wave: Tensor, *, mask_filters: bool = False) -> tuple[Tensor, Tensor]:
         """Score waves.

@@ -1,4 +1,4 @@
-"""Graph attention, heterogeneous graph attention and graph pooling, as AASIST uses them.
+"""Graph attention, heterogeneous graph attention and graph pooling of AASIST and RawGAT-ST.
 
 Source: Jung et al., "AASIST: audio anti-spoofing using integrated spectro-temporal graph attention
 networks", ICASSP 2022, sections 2 and 3. Parameter names are those of the published state dicts.
@@ -29,9 +29,9 @@ def pairwise_products(x: Tensor) -> Tensor:
 
 
 class GraphAttention(nn.Module):
-    """Attention of each node over all nodes of one graph."""
+    """Attention of each node over all nodes of one graph; RawGAT-ST's has no temperature."""
 
-    def __init__(self, in_dim: int, out_dim: int, temperature: float) -> None:
+    def __init__(self, in_dim: int, out_dim: int, temperature: float = 1.0) -> None:
         super().__init__()
         self.att_proj = nn.Linear(in_dim, out_dim)
         self.att_weight = attention_weight(out_dim)
@@ -102,7 +102,7 @@ class HeterogeneousGraphAttention(nn.Module):
 
 
 def n_kept(n_nodes: int, ratio: float, at_least: int = 1) -> int:
-    """How many nodes graph pooling keeps: int(N * ratio), at least one."""
+    """How many nodes graph pooling keeps: int(N * ratio), and `at_least` of them."""
     return max(int(n_nodes * ratio), at_least)
 
 
@@ -117,18 +117,39 @@ class NodeOrder(nn.Module):
         return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :k]
 
 
+class PublishedOrder(nn.Module):
+    """The same with equal scores in the order of torch.topk, which is defined by its code alone.
+
+    Sigmoids saturate: in the reference outputs of RawGAT-ST, of random weights, most scores of a
+    graph are exactly 1, so that this order decides them. No other runtime gives it.
+    """
+
+    def forward(self, scores: Tensor, k: int) -> Tensor:
+        """(B, N) -> (B, k) int64."""
+        return torch.topk(scores, k, dim=1).indices
+
+
 class GraphPool(nn.Module):
     """Keep the nodes with the highest scores, best first, each multiplied by its score."""
 
-    def __init__(self, ratio: float, in_dim: int, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        ratio: float,
+        in_dim: int,
+        dropout: float = 0.3,
+        *,
+        at_least: int = 1,
+        order: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.proj = nn.Linear(in_dim, 1)
         self.drop = nn.Dropout(dropout)
-        self.order = NodeOrder()
+        self.order = NodeOrder() if order is None else order
         self.ratio = ratio
+        self.at_least = at_least
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, N, D) -> (B, k, D) with k = max(int(N * ratio), 1)."""
+        """(B, N, D) -> (B, k, D) with k = max(int(N * ratio), at_least)."""
         scores = torch.sigmoid(self.proj(self.drop(h)))  # (B, N, 1)
-        taken = self.order(scores.squeeze(-1), n_kept(h.shape[1], self.ratio))
+        taken = self.order(scores.squeeze(-1), n_kept(h.shape[1], self.ratio, self.at_least))
         return torch.gather(h * scores, 1, taken.unsqueeze(-1).expand(-1, -1, h.shape[2]))

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 MAX_MASKED_FILTERS = 20  # training-time frequency masking draws 0 to 19 filters
 
 
+def odd_taps(kernel_size: int) -> int:
+    """Taps of the filters that a configured kernel size gives: an even one becomes odd."""
+    return kernel_size + 1 if kernel_size % 2 == 0 else kernel_size
+
+
 def sinc_filters(n_filters: int, kernel_size: int) -> NDArray[np.float32]:
     """Band-pass filters between neighbouring mel-spaced edges from 0 to 8 kHz.
 
@@ -32,7 +37,7 @@ def sinc_filters(n_filters: int, kernel_size: int) -> NDArray[np.float32]:
     Returns:
         (C, K) float32: Hamming window times the difference of two ideal low-pass responses.
     """
-    n_taps = kernel_size + 1 if kernel_size % 2 == 0 else kernel_size
+    n_taps = odd_taps(kernel_size)
     top_mel = 2595.0 * np.log10(1.0 + SAMPLE_RATE_HZ / 2 / 700.0)
     edges_hz = 700.0 * (10.0 ** (np.linspace(0.0, top_mel, n_filters + 1) / 2595.0) - 1.0)
     # The published filters were made with this mix of single and double precision. It matters: with
@@ -59,7 +64,7 @@ class SincFrontEnd(nn.Module):
         """(B, N) wave -> (B, C, N - K + 1); `mask_filters` zeroes a random band (training)."""
         filters = self.filters
         if mask_filters:
-            width = int(torch.rand(()).item() * MAX_MASKED_FILTERS)
+            width = min(int(torch.rand(()).item() * MAX_MASKED_FILTERS), len(filters))
             start = int(torch.randint(0, len(filters) - width + 1, ()).item())
             filters = filters.clone()
             filters[start : start + width] = 0.0

@@ -5,8 +5,6 @@ codec, noise, a room, silence, another start. All that is random follows from th
 and a seed, so two sweeps, on whatever machine and in whatever order, change the audio alike.
 """
 
-from aasist_deploy.robustness.base import Condition, Context, NotApplicableError
-from aasist_deploy.robustness.conditions import FAMILIES, all_conditions, select
 from aasist_deploy.robustness.files import run_into
 from aasist_deploy.robustness.results import (
     SCHEMA,
@@ -18,18 +16,12 @@ from aasist_deploy.robustness.results import (
 from aasist_deploy.robustness.sweep import balanced, sweep
 
 __all__ = [
-    "FAMILIES",
     "SCHEMA",
-    "Condition",
     "ConditionResult",
-    "Context",
-    "NotApplicableError",
     "RobustnessLimits",
     "RobustnessReport",
     "TrialScores",
-    "all_conditions",
     "balanced",
     "run_into",
-    "select",
     "sweep",
 ]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from aasist_deploy.degradations.base import Condition
     from aasist_deploy.engines import Engine
-    from aasist_deploy.robustness.base import Condition
     from aasist_deploy.robustness.results import RobustnessReport
     from aasist_deploy.trials import Dataset
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aasist_deploy.degradations.base import Condition
     from aasist_deploy.engines import Engine
-    from aasist_deploy.robustness.base import Condition
     from aasist_deploy.trials import Dataset, Trial
 
 SCHEMA: Final = "aasist-deploy/robustness/1"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aasist_deploy.audio import read_audio
+from aasist_deploy.degradations.base import Condition, Context, NotApplicableError, Wave
+from aasist_deploy.degradations.conditions import CONTROL
 from aasist_deploy.errors import AudioError, UsageError
 from aasist_deploy.pipeline import DEFAULT_BATCH, window_of
-from aasist_deploy.robustness.base import Condition, Context, NotApplicableError, Wave
-from aasist_deploy.robustness.conditions import CONTROL
 from aasist_deploy.robustness.results import (
     Outcome,
     RobustnessReport,

@@ -24,13 +24,15 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from aasist_deploy.export.inference_graph import InferenceAasist, TopK
-from aasist_deploy.models import Checkpoint, load_checkpoint
+from aasist_deploy.export.inference_aasist import InferenceAasist
+from aasist_deploy.models import Aasist, Checkpoint, load_checkpoint
 from benchmarks.common import MODELS, Report, drift, repeat_ms, summary, timed_ms
 from benchmarks.published_structure import as_published
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from aasist_deploy.export.inference_layers import TopK
 
 Structure = Literal["published", "ours", "topk", "rank"]
 Run = Callable[[Tensor], Tensor]  # waves to logits
@@ -119,6 +121,7 @@ def build(checkpoint: Checkpoint, variant: Variant, device: torch.device) -> nn.
     if variant.structure == "published":
         return as_published(checkpoint.model).to(device)
     form: TopK = variant.structure
+    assert isinstance(checkpoint.model, Aasist)
     network = InferenceAasist(checkpoint.model.cpu(), form).eval()
     kind, _, where = variant.precision.partition("-")
     if where or variant.channels_last:

@@ -126,3 +126,69 @@ def test_missing_package_is_named_with_the_extra(
     assert result.code == 3
     assert f"Exporting needs the package {missing}" in result.err
     assert "aasist-deploy[export" in result.err
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Mine(nn.Module):
+    n_samples = 2_000
+
+    def __init__(self, config):
+        super().__init__()
+        self.conv = nn.Conv1d(1, config["width"], 65, stride=32)
+        self.out = nn.Linear(config["width"], 2)
+
+    def forward(self, wave):
+        return self.out(self.conv(wave.unsqueeze(1)).abs().mean(2))
+
+class Baked(Mine):
+    def forward(self, wave):
+        return super().forward(wave).view(2, 2)
+"""
+
+
+def test_own_network_is_exported_scored_and_compared_with_its_code(
+    cli: Any, clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    from aasist_deploy.models import build_model, save_weights
+
+    (tmp_path / "nets.py").write_text(OWN)
+    code = f"{tmp_path / 'nets.py'}:Mine"
+    weights, path = tmp_path / "own.safetensors", tmp_path / "own.onnx"
+    save_weights(weights, build_model({"architecture": "custom", "config": {"width": 3}}, code))
+    wave = clip("a.wav", 0.2, 3_000)
+
+    result = cli("export", weights, "-o", path)
+    assert result.code == 2
+    assert "--code" in result.err
+    assert not path.exists()
+
+    result = cli("export", weights, "--code", code, "-o", path)
+    assert result.code == 0, result.err
+    assert "own.onnx: Mine, " in result.out
+    result = cli("parity", path, "--reference", weights, "--audio", wave, "--code", code)
+    assert result.code == 0, result.err
+    by_file = cli("score", path, wave)
+    by_weights = cli("score", weights, wave, "--code", code)
+    assert (by_file.code, by_weights.code) == (0, 0), by_file.err + by_weights.err
+    assert len(by_file.out.splitlines()) == len(by_weights.out.splitlines()) == 2
+
+    result = cli("score", path, wave, "--code", code)
+    assert result.code == 2
+    assert "an exported file needs no code" in result.err
+
+
+def test_network_that_would_be_wrong_is_refused_with_its_line(cli: Any, tmp_path: Path) -> None:
+    from aasist_deploy.models import build_model, save_weights
+
+    (tmp_path / "nets.py").write_text(OWN)
+    code = f"{tmp_path / 'nets.py'}:Baked"
+    weights = tmp_path / "own.safetensors"
+    save_weights(weights, build_model({"architecture": "custom", "config": {"width": 3}}, code))
+    result = cli("export", weights, "--code", code, "-o", tmp_path / "own.onnx")
+    assert result.code == 2
+    line = 1 + OWN.splitlines().index("        return super().forward(wave).view(2, 2)")
+    assert f"nets.py:{line}: return super().forward(wave).view(2, 2)" in result.err
+    assert not (tmp_path / "own.onnx").exists()

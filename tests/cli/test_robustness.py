@@ -12,8 +12,8 @@ import soundfile
 from typer.testing import CliRunner, Result
 
 from aasist_deploy.cli import app
+from aasist_deploy.degradations.conditions import IDENTITY
 from aasist_deploy.errors import CheckFailed, EnvironmentLacks, UsageError
-from aasist_deploy.robustness.conditions import IDENTITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ def test_unavailable_conditions_are_said_under_the_table(
 ) -> None:
     lost = replace(IDENTITY, name="lost", family="codec", unavailable="no encoder lost")
     monkeypatch.setattr(
-        "aasist_deploy.robustness.conditions.all_conditions", lambda: (IDENTITY, lost)
+        "aasist_deploy.degradations.conditions.all_conditions", lambda: (IDENTITY, lost)
     )
     result = run("--conditions", "codec,control")
     assert result.exit_code == 0

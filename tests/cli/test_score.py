@@ -164,7 +164,10 @@ def test_options_of_the_wrong_backend_are_refused(
 
 
 def subprocess_score(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from aasist_deploy.cli import main; main()", "score"]
+    # Programs that are started in the background may be told to ignore SIGINT.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "from aasist_deploy.cli import main; main()"
+    command = [sys.executable, "-c", start, "score"]
     return subprocess.Popen(
         [*command, *map(os.fspath, arguments)],
         stdout=subprocess.PIPE,

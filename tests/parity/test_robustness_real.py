@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from aasist_deploy.degradations import select
 from aasist_deploy.engines import open_engine
 from aasist_deploy.evaluate import evaluate
-from aasist_deploy.robustness import balanced, select, sweep
+from aasist_deploy.robustness import balanced, sweep
 from aasist_deploy.trials import load_dataset
 
 if TYPE_CHECKING:

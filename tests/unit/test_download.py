@@ -18,6 +18,7 @@ import pytest
 
 from aasist_deploy import download, published
 from aasist_deploy.errors import DownloadError, OutputError
+from aasist_deploy.network_errors import reason_of
 from aasist_deploy.published import PublishedModel, pull, pull_from
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ def test_a_busy_server_is_asked_again(target: Path, waits: list[float], status: 
         (formatdate(0, usegmt=True), 0, 0),
         ("soon", 0.5, 0.5),
     ],
+    ids=["three", "a-day", "tomorrow", "1970", "no-number"],  # the same in every process
 )
 def test_retry_after_is_honoured_up_to_ten_seconds(
     target: Path, waits: list[float], header: str, least_s: float, most_s: float
@@ -316,6 +318,91 @@ def test_a_server_that_stays_busy_is_given_up_and_its_part_kept(target: Path) ->
     kept = part_of(target).read_bytes()
     assert len(kept) > 90_000
     assert CONTENT.startswith(kept)
+
+
+def test_cuts_that_bring_much_are_no_failed_attempts(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "GAIN_BYTES", 20_000)
+
+    def respond(handler: Handler, _: int) -> None:
+        n_have = int((handler.headers.get("Range") or "bytes=0-")[6:-1])
+        handler.send_response(206 if n_have else 200)
+        handler.send_header("Content-Range", f"bytes {n_have}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        handler.send_header("Content-Length", str(len(CONTENT) - n_have))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[n_have : n_have + 30_000])
+        handler.close_connection = True
+
+    with serving(respond) as server:
+        fetch(server, target)
+    assert target.read_bytes() == CONTENT
+    assert len(server.asked) > download.ATTEMPTS
+
+
+def test_a_server_that_starts_over_and_cuts_is_given_up(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "GAIN_BYTES", 20_000)
+    with (
+        serving(lambda handler, _: handler.cut(CONTENT[:100_000], len(CONTENT))) as server,
+        pytest.raises(DownloadError, match="4 attempts"),
+    ):
+        fetch(server, target)
+    assert len(server.asked) == 4
+
+
+def fetch_unknown(server: Server, target: Path, *, md5: tuple[str, ...] = ()) -> None:
+    """Fetch a file of which neither size nor sha256 is known."""
+    with download.locked(target) as part:
+        download.fetch(
+            f"{server.url}/tiny.pth",
+            target,
+            part,
+            sha256=None,
+            n_bytes=None,
+            on_progress=None,
+            md5=md5,
+        )
+
+
+def test_a_file_of_unknown_size_is_whole_when_the_server_says_so(target: Path) -> None:
+    def respond(handler: Handler, n: int) -> None:
+        if n == 1:
+            handler.cut(CONTENT[:100_000], len(CONTENT))
+        else:
+            handler.reply_with_ranges(CONTENT)
+
+    with serving(respond) as server:
+        fetch_unknown(server, target)
+    assert target.read_bytes() == CONTENT
+    assert len(server.asked) == 2
+
+
+def test_a_whole_part_of_unknown_size_is_not_fetched_again(target: Path) -> None:
+    begin_part(target, CONTENT)
+    with serving(lambda handler, _: handler.reply_with_ranges(CONTENT)) as server:
+        fetch_unknown(server, target)
+    assert target.read_bytes() == CONTENT
+    assert server.asked == [("/tiny.pth", f"bytes={len(CONTENT)}-")]
+
+
+def test_a_part_longer_than_a_file_of_unknown_size_starts_again(target: Path) -> None:
+    begin_part(target, CONTENT + b"x")
+    with serving(lambda handler, _: handler.reply_with_ranges(CONTENT)) as server:
+        fetch_unknown(server, target)
+    assert target.read_bytes() == CONTENT
+    assert server.asked[-1] == ("/tiny.pth", None)
+
+
+def test_any_of_several_md5_sums_is_right_and_another_is_not(target: Path) -> None:
+    right = hashlib.md5(CONTENT).hexdigest()
+    with serving(lambda handler, _: handler.reply(200, CONTENT)) as server:
+        with pytest.raises(DownloadError, match=f"md5 {right} where {'0' * 32} is expected"):
+            fetch_unknown(server, target, md5=("0" * 32,))
+        assert nothing_left(target)
+        fetch_unknown(server, target, md5=("0" * 32, right))
+    assert target.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
@@ -468,7 +555,7 @@ def test_addresses_are_shown_without_secrets() -> None:
     ],
 )
 def test_reasons_are_a_few_words(error: Exception, words: str) -> None:
-    assert download._reason(ConnectionError("wrapped", error)) == words
+    assert reason_of(ConnectionError("wrapped", error)) == words
 
 
 # From here on: pull, which finds the file of a model through `fetch`.

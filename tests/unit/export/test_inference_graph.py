@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aasist_deploy.export.inference_graph import (
+from aasist_deploy.export.inference_aasist import InferenceAasist
+from aasist_deploy.export.inference_graph import GraphPoolInference
+from aasist_deploy.export.inference_layers import (
     SELU_ALPHA,
     SELU_LAMBDA,
-    GraphPoolInference,
-    InferenceAasist,
     batch_norm_scale_and_offset,
 )
 from aasist_deploy.models import Aasist
@@ -59,8 +59,10 @@ def test_rewrite_equals_the_network_whatever_the_sign_of_the_first_scale(
     small_checkpoint: Checkpoint,
     noise: Callable[..., NDArray[np.float32]],
 ) -> None:
-    model = Aasist(small_checkpoint.model.config)
-    model.load_state_dict(small_checkpoint.model.state_dict())
+    trained = small_checkpoint.model
+    assert isinstance(trained, Aasist)
+    model = Aasist(trained.config)
+    model.load_state_dict(trained.state_dict())
     model.eval()
     with torch.no_grad():
         model.first_bn.weight.fill_(first_bn_weight)
@@ -83,9 +85,11 @@ def test_rewrite_follows_the_length(
     noise: Callable[..., NDArray[np.float32]],
 ) -> None:
     waves = torch.from_numpy(noise(2, n_samples))
+    model = small_checkpoint.model
+    assert isinstance(model, Aasist)
     with torch.inference_mode():
-        expected = small_checkpoint.model(waves)[1]
-        got = InferenceAasist(small_checkpoint.model, method).eval()(waves)[1]
+        expected = model(waves)[1]
+        got = InferenceAasist(model, method).eval()(waves)[1]
     torch.testing.assert_close(got, expected, rtol=0, atol=ATOL)
 
 
@@ -169,3 +173,15 @@ def test_equal_scores_are_broken_alike_in_onnx_runtime(
     assert kept_indices(method, order, 7) == expected.tolist()
     chosen = np.take_along_axis(TIES, expected, axis=1)
     np.testing.assert_allclose(kept[:, :, 0], chosen / (1 + np.exp(-chosen)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", FORMS)
+@pytest.mark.parametrize("n_nodes", [2, 3, 25])
+def test_at_least_so_many_nodes_are_kept(method: Literal["topk", "rank"], n_nodes: int) -> None:
+    pool = identity_pool(0.1)
+    pool.at_least = 2
+    nodes = torch.randn(3, n_nodes, 1, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        kept, _ = GraphPoolInference(pool, method)(nodes)
+        torch.testing.assert_close(kept, pool(nodes), rtol=0, atol=0)
+    assert kept.shape[1] == 2

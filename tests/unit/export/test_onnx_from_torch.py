@@ -14,7 +14,8 @@ from aasist_deploy import open_engine
 from aasist_deploy.contract import read_contract
 from aasist_deploy.errors import CheckFailed, OutputError, UsageError
 from aasist_deploy.export import ExportOptions, export_onnx
-from aasist_deploy.export.onnx_from_torch import OPSETS, SELF_CHECK_ATOL
+from aasist_deploy.export.options import OPSETS
+from aasist_deploy.export.self_check import SELF_CHECK_ATOL
 from aasist_deploy.models.aasist import SAMPLES_PER_NODE
 
 if TYPE_CHECKING:
@@ -288,13 +289,13 @@ def test_file_that_fails_its_check_is_not_left_and_the_old_one_stays(
     path = tmp_path / "model.onnx"
     if there:
         path.write_bytes(b"an older model")
-    forward = traced.model.forward
+    forward = type(traced.model).forward
 
-    def shifted(wave: Any) -> Any:
-        embedding, logits = forward(wave)
+    def shifted(self: Any, wave: Any) -> Any:
+        embedding, logits = forward(self, wave)
         return embedding, logits + wrong
 
-    monkeypatch.setattr(traced.model, "forward", shifted)
+    monkeypatch.setattr(type(traced.model), "forward", shifted)
     with pytest.raises(CheckFailed, match="away from the checkpoint") as raised:
         export_onnx(traced, path, OPTIONS)
     assert raised.value.exit_code == 1

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aasist_deploy.degradations import select
 from aasist_deploy.errors import OutputError, TrialsError
-from aasist_deploy.robustness import SCHEMA, RobustnessLimits, run_into, select, sweep
+from aasist_deploy.robustness import SCHEMA, RobustnessLimits, run_into, sweep
 from aasist_deploy.robustness.measures import clean_figures, figures_of
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from aasist_deploy.degradations import Condition, select
+from aasist_deploy.degradations.base import NotApplicableError
 from aasist_deploy.errors import AudioError, TrialsError, UsageError
 from aasist_deploy.pipeline import window_of
-from aasist_deploy.robustness import Condition, balanced, select, sweep
-from aasist_deploy.robustness.base import NotApplicableError
+from aasist_deploy.robustness import balanced, sweep
 from aasist_deploy.robustness.sweep import scores_of
 
 if TYPE_CHECKING:

@@ -142,6 +142,7 @@ def test_packed_files_read_the_same(tmp_path: Path, data: bytes) -> None:
         (b"\x1f\x8bxx", "is damaged"),
         (b"u1 \xff\n", r":1 is not UTF-8 text: byte 0xff"),
     ],
+    ids=["two-files", "no-file", "cut-zip", "no-zip-record", "cut-gzip", "no-gzip", "no-utf-8"],
 )
 def test_damaged_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "scores"
