@@ -1,21 +1,26 @@
 """ONNX Runtime: exported files on the CPU, or on a GPU through an execution provider.
 
+On a GPU, input and outputs are bound to buffers on the device (`BoundSession`).
+
 Thread-safety: several threads may call `score` and `run` at once.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from aasist_deploy.contract import ModelContract, read_contract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
+from aasist_deploy.engines.onnx_bound import BoundSession
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -27,6 +32,9 @@ PROVIDERS: Final[dict[str, str]] = {
 }
 _GPU_FIX: Final = "`aasist-deploy doctor` says what is missing; --provider cpu works anywhere"
 _ERRORS_ONLY: Final = 3  # ONNX Runtime's severity levels: 2 warning, 3 error
+# What ONNX Runtime's TensorRT provider is linked with (read from its library, 1.31.1): TensorRT 10.
+_TENSORRT_LIBRARIES: Final = ("libnvinfer.so.10", "libnvonnxparser.so.10")
+_TF32_OVERRIDE: Final = "NVIDIA_TF32_OVERRIDE"  # NVIDIA's libraries read it; 0 forbids TF32
 
 
 class OnnxEngine(BaseEngine):
@@ -39,8 +47,12 @@ class OnnxEngine(BaseEngine):
         device_id: Which GPU.
         threads: Threads inside an operator; by default all cores this process may use.
         max_batch: Larger batches are run in pieces of this size.
+        tf32: Let a GPU round the factors of fp32 products to TF32, 10 bits of mantissa.
+        allow_slow_precision: Open a model of lower precision on the CPU, which computes it slower
+            than fp32; for measurements.
 
     Raises:
+        UsageError: an unknown provider, or one that cannot run the model as it is meant.
         ModelFileError: not a model, damaged, altered, or without a contract.
         EnvironmentLacks: the provider is not in this build, or its libraries or device are missing.
     """
@@ -55,6 +67,8 @@ class OnnxEngine(BaseEngine):
         device_id: int = 0,
         threads: int | None = None,
         max_batch: int | None = None,
+        tf32: bool = False,
+        allow_slow_precision: bool = False,
     ) -> None:
         contract, file = read_contract(path)
         if provider not in PROVIDERS:
@@ -62,14 +76,25 @@ class OnnxEngine(BaseEngine):
                 f"There is no provider '{provider}'; known are: {', '.join(PROVIDERS)}."
             )
         check_threads(threads)
+        _check_precision(contract.precision, provider, path, allow_slow=allow_slow_precision)
         self._path, self._content = path, file.content
-        self._provider, self._device_id = provider, device_id
+        self._provider, self._device_id, self._tf32 = provider, device_id, tf32
         self._threads = threads or usable_cores()
+        where = f"{self._threads} threads" if provider == "cpu" else f"device {device_id}"
+        super().__init__(contract, f"{PROVIDERS[provider]}, {where}", max_batch)
         self._session = self._new_session(file.content)
         _check_names(self._session, contract, path)
         self._observer: Any = None
-        where = f"{self._threads} threads" if provider == "cpu" else f"device {device_id}"
-        super().__init__(contract, f"{PROVIDERS[provider]}, {where}", max_batch)
+        self._bound: BoundSession | None = None
+        if provider != "cpu":
+            self._bound = BoundSession(
+                import_onnxruntime(),
+                self._session,
+                input_name=contract.input_name,
+                outputs=list(contract.outputs),
+                device="cuda",
+                device_id=device_id,
+            )
 
     def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
         """Which nodes each graph pooling kept, best first: pool name -> (B, k) indices.
@@ -99,12 +124,16 @@ class OnnxEngine(BaseEngine):
         }
 
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
+        if self._bound is not None:
+            return self._bound.run(waves)
         names = list(self.contract.outputs)
         results = self._session.run(names, {self.contract.input_name: waves})
         return dict(zip(names, results, strict=True))
 
     def _close(self) -> None:
-        self._session = self._observer = None
+        if self._bound is not None:
+            self._bound.close()
+        self._session = self._observer = self._bound = None
 
     def _new_session(self, content: bytes) -> Any:  # noqa: ANN401  # onnxruntime has no types
         ort = import_onnxruntime()
@@ -125,10 +154,11 @@ class OnnxEngine(BaseEngine):
         if self._provider != "cpu":
             if hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # CUDA and cuDNN from the pip packages of NVIDIA, when installed
-            settings: dict[str, Any] = {"device_id": self._device_id}
-            if self._provider == "cuda":
-                settings["use_tf32"] = 0  # fp32 means fp32
-            providers.insert(0, (wanted, settings))
+            if self._provider == "tensorrt":
+                _load_tensorrt_libraries()
+                if not self._tf32:
+                    _check_tf32_is_off()
+            providers.insert(0, (wanted, self._provider_settings()))
         try:
             session = ort.InferenceSession(content, options, providers=providers)
         except Exception as error:  # its exceptions share no base but Exception
@@ -151,6 +181,18 @@ class OnnxEngine(BaseEngine):
             )
         return session
 
+    def _provider_settings(self) -> dict[str, Any]:
+        """What the GPU provider is told; fp32 means fp32 unless TF32 was asked for."""
+        settings: dict[str, Any] = {"device_id": self._device_id}
+        if self._provider == "cuda":
+            settings["use_tf32"] = int(self._tf32)
+        elif self.contract.n_samples is not None:
+            # One plan for every batch; without a profile each new batch size would build another.
+            shape = f"{self.contract.input_name}:{{}}x{self.contract.n_samples}"
+            for kind, batch in (("min", 1), ("opt", self.max_batch), ("max", self.max_batch)):
+                settings[f"trt_profile_{kind}_shapes"] = shape.format(batch)
+        return settings
+
 
 def import_onnxruntime() -> Any:  # noqa: ANN401  # onnxruntime has no types
     """The module, or the reason why it does not work.
@@ -169,6 +211,64 @@ def import_onnxruntime() -> Any:  # noqa: ANN401  # onnxruntime has no types
             "both: they overwrite each other",
         ) from error
     return ort
+
+
+def _check_precision(precision: str, provider: str, path: Path, *, allow_slow: bool) -> None:
+    """Refuse a provider on which a model of lower precision gains nothing or loses its meaning."""
+    if precision == "fp32":
+        return
+    if provider == "cpu" and not allow_slow:
+        runs = "does not run" if precision == "bf16" else "is slower than fp32"
+        raise UsageError(
+            f"{path} computes in {precision}, which {runs} in ONNX Runtime on a CPU.",
+            fix="use a GPU (--provider cuda, or a plan with --backend trt), or export the model "
+            "with --precision fp32",
+        )
+    if provider == "tensorrt":
+        raise UsageError(
+            f"{path} computes in {precision} with nodes kept in fp32; ONNX Runtime's TensorRT "
+            f"provider builds weakly typed networks, which need not keep them.",
+            fix="build a plan, which keeps every type: aasist-deploy export --to trt; "
+            "or use --provider cuda",
+        )
+
+
+def _check_tf32_is_off() -> None:
+    """Refuse the TensorRT provider where it would compute fp32 products in TF32.
+
+    TensorRT allows TF32 unless told otherwise, and the provider has no option for it.
+    """
+    if os.environ.get(_TF32_OVERRIDE) != "0":
+        raise EnvironmentLacks(
+            f"ONNX Runtime's TensorRT provider computes fp32 products in TF32 and has no option "
+            f"against it; {_TF32_OVERRIDE} is {os.environ.get(_TF32_OVERRIDE, 'not set')}.",
+            fix=f"set {_TF32_OVERRIDE}=0 in the environment before the program starts; from "
+            f"Python, tf32=True accepts TF32",
+        )
+
+
+def _load_tensorrt_libraries() -> None:
+    """Load what the TensorRT provider is linked with, from the system or the package of it.
+
+    Raises:
+        EnvironmentLacks: a library is nowhere to be found.
+    """
+    spec = find_spec("tensorrt_libs")
+    folders = [] if spec is None else [*(spec.submodule_search_locations or ())]
+    for name in _TENSORRT_LIBRARIES:
+        for path in (name, *(str(Path(folder) / name) for folder in folders)):
+            try:
+                ctypes.CDLL(path)
+                break
+            except OSError:
+                continue
+        else:
+            raise EnvironmentLacks(
+                f"ONNX Runtime's TensorRT provider needs {name} of TensorRT 10, which is not on "
+                f"this machine.",
+                fix="install TensorRT 10 (pip install 'tensorrt>=10.12,<11'); with TensorRT 11, "
+                "build a plan and use --backend trt",
+            )
 
 
 def _check_names(session: Any, contract: ModelContract, path: Path) -> None:  # noqa: ANN401

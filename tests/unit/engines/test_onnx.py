@@ -107,20 +107,6 @@ def test_provider_that_this_build_lacks_is_an_error_and_no_fallback(
     assert raised.value.exit_code == 3
 
 
-@pytest.mark.parametrize(("provider", "name"), [("cuda", "CUDA"), ("tensorrt", "Tensorrt")])
-def test_provider_that_is_listed_and_not_taken_is_an_error_and_no_fallback(
-    provider: str, name: str, small_onnx: Callable[..., Path], fake_onnxruntime: Any
-) -> None:
-    path = small_onnx()
-    listed = [f"{name}ExecutionProvider", "CPUExecutionProvider"]
-    fake_onnxruntime(listed, ["CPUExecutionProvider"])
-    with pytest.raises(EnvironmentLacks, match="ONNX Runtime took CPUExecutionProvider"):
-        open_engine(path, provider=provider)
-    fake_onnxruntime(listed, RuntimeError("libcudnn.so.9 is missing\nand more"))
-    with pytest.raises(EnvironmentLacks, match=r"libcudnn\.so\.9 is missing$"):
-        open_engine(path, provider=provider)
-
-
 def test_empty_folder_of_onnxruntime_is_explained(
     small_onnx: Callable[..., Path], fake_onnxruntime: Any
 ) -> None:
@@ -219,6 +205,25 @@ def test_pooling_orders_without_the_onnx_package_say_what_is_missing(
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(EnvironmentLacks, match="needs the package onnx"):
         engine.pooling_orders(waves)
+
+
+@pytest.mark.parametrize(
+    ("precision", "reason"), [("fp16", "slower than fp32"), ("bf16", "does not run")]
+)
+def test_lower_precision_on_a_cpu_is_refused_unless_allowed(
+    precision: str,
+    reason: str,
+    small_onnx: Callable[..., Path],
+    tmp_path: Path,
+    waves: NDArray[np.float32],
+) -> None:
+    # Only the contract says so here; the graph computes in fp32, so that it runs when allowed.
+    path = rewritten(small_onnx(), tmp_path / "low.onnx", lambda _model: {"precision": precision})
+    with pytest.raises(UsageError, match=f"computes in {precision}, which .*{reason}") as raised:
+        open_engine(path)
+    assert "--provider cuda" in str(raised.value.fix)
+    with open_engine(path, allow_slow_precision=True) as engine:
+        assert np.isfinite(engine.score(waves)).all()
 
 
 def test_registry_row_and_engine_agree() -> None:
