@@ -40,13 +40,14 @@ class PlanContract:
         onnx_sha256: Hash of the whole ONNX file that the plan was built from.
         runtime: Module that built it, and must run it: "tensorrt" or "tensorrt_rtx".
         tensorrt_version: Version of that module.
-        sm: Compute capability that it was built for, "9.0"; several are separated by blanks.
+        sm: Compute capability that it was built for, "9.0"; several are separated by blanks, and
+            "8.0+" is what a hardware-compatible plan runs on.
         profiles: (smallest, optimal, largest) batch of each optimization profile.
         tf32: Whether fp32 products may be computed in TF32.
         cuda_version: Newest CUDA version of the driver it was built under; None without a driver.
         gpu_name: GPU it was built on; None when it was built for other machines.
         build: The other options of the builder: `optimization_level`, `workspace_mib`,
-            `version_compatible`, `hardware_compatible`, `refittable`, `for_sm`.
+            `version_compatible`, `hardware_compatible`, `refittable`, `for_sm`, `detailed`.
         schema: Version of this layout; a reader refuses one that it does not know.
     """
 

@@ -13,12 +13,16 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import EnvironmentLacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +37,11 @@ _KEPT_MESSAGES: Final = 200
 # cuda.h: CUdevice_attribute and the CUresult values whose cause can be named.
 _MAJOR, _MINOR = 75, 76
 _CUDA_REASONS: Final = {
+    2: "out of memory",
     3: "the driver is shutting down",
     34: "libcuda.so.1 is the stub of the toolkit, not a driver",
     100: "no CUDA device is visible",
+    46: "another process uses the GPU exclusively",
     101: "the device ordinal is invalid",
     802: "the system's NVSwitch fabric is not ready",
     803: "the driver's library and its kernel module have different versions",
@@ -176,6 +182,32 @@ def require_gpu(index: int = 0) -> Gpu:
             fix=f"choose one of 0 to {len(gpus) - 1}, and look at CUDA_VISIBLE_DEVICES",
         )
     return gpus[index]
+
+
+@contextmanager
+def primary_context(gpu: Gpu) -> Iterator[None]:
+    """Make a GPU the current one of this thread, through the context that CUDA's runtime shares.
+
+    What was current before is current again afterwards. Objects of TensorRT that were made inside
+    must be gone when it ends.
+
+    Raises:
+        EnvironmentLacks: the driver refuses, e.g. because the GPU is used exclusively by another
+            process or has no memory left.
+    """
+    driver = _Driver(_libcuda())
+    driver.call("cuInit", 0)
+    device = _read_int(driver, "cuDeviceGet", gpu.index)
+    context = ctypes.c_void_p()
+    driver.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    try:
+        driver.call("cuCtxPushCurrent_v2", context)
+        try:
+            yield
+        finally:
+            driver.call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+    finally:
+        driver.call("cuDevicePrimaryCtxRelease_v2", device)
 
 
 def _gpu(driver: _Driver, index: int, driver_cuda: str) -> Gpu:
