@@ -32,7 +32,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="aasist, aasist-l, rawgat-st, rawnet2, or a recipe of your own (.toml)."
+            help="aasist, aasist-l, aasist-l-mini, rawgat-st, rawnet2, or a recipe of your own (.toml)."
         ),
     ] = None,
     config: Annotated[

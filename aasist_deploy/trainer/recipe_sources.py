@@ -22,7 +22,7 @@ if typing.TYPE_CHECKING:
 
 Sections = dict[str, dict[str, Any]]
 
-BUILT_IN: Final = ("aasist", "aasist-l", "rawgat-st", "rawnet2")
+BUILT_IN: Final = ("aasist", "aasist-l", "aasist-l-mini", "rawgat-st", "rawnet2")
 _MAX_BYTES: Final = 1024**2
 
 

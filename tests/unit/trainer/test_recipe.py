@@ -122,7 +122,13 @@ def test_built_in_networks_are_the_published_ones(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "n_parameters"),
     # Counts of the published checkpoints, and of the published code for the two baselines.
-    [("aasist", 297_866), ("aasist-l", 85_306), ("rawgat-st", 437_034), ("rawnet2", 17_621_410)],
+    [
+        ("aasist", 297_866),
+        ("aasist-l", 85_306),
+        ("aasist-l-mini", 85_306),
+        ("rawgat-st", 437_034),
+        ("rawnet2", 17_621_410),
+    ],
 )
 def test_built_in_recipe_builds_the_network_of_the_published_size(
     name: str, n_parameters: int
