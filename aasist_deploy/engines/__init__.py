@@ -32,7 +32,7 @@ class Backend(NamedTuple):
 
     Attributes:
         module: Where `open(path, **options)` of this backend lives.
-        packages: Import names that must be there.
+        packages: Import names that must be there; "a or b" where one of them is enough.
         extra: The extra of aasist-deploy that installs them.
         suffixes: Files this backend opens.
         runs: What it runs, for a person.
@@ -60,12 +60,27 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         (".pth", ".pt", ".ckpt", ".safetensors"),
         "checkpoints in eager PyTorch, the reference",
     ),
+    "trt": Backend(
+        "aasist_deploy.engines.trt",
+        ("tensorrt or tensorrt_rtx", "pycuda or cuda.bindings"),
+        "trt",
+        (".plan",),
+        "TensorRT plans on an NVIDIA GPU",
+    ),
 }
 
 
 def missing_packages(backend: str) -> list[str]:
     """Import names that this backend needs and this environment lacks."""
-    return [name for name in BACKENDS[backend].packages if find_spec(name) is None]
+    needed = BACKENDS[backend].packages
+    return [names for names in needed if not any(map(_is_installed, names.split(" or ")))]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package of a dotted name
+        return False
 
 
 def backend_for(path: Path | str) -> str:
@@ -81,7 +96,8 @@ def backend_for(path: Path | str) -> str:
     known = ", ".join(suffix for b in BACKENDS.values() for suffix in b.suffixes)
     raise UsageError(
         f"{path} is not a model file: its suffix is '{path.suffix}'; known are {known}.",
-        fix="give an exported .onnx file, a checkpoint, or a published name (aasist, aasist-l)",
+        fix="give an exported .onnx file, a TensorRT .plan, a checkpoint, or a published name "
+        "(aasist, aasist-l)",
     )
 
 
@@ -102,12 +118,13 @@ def open_engine(path: Path | str, backend: str | None = None, **options: Any) ->
     """Open a model file, ready to score; close it, or use it as a context manager.
 
     Args:
-        path: An exported `.onnx` file, or a checkpoint for the torch backend.
+        path: An exported `.onnx` file, a TensorRT `.plan`, or a checkpoint for the torch backend.
         backend: A name in `BACKENDS`; by default the one that opens files of this kind.
         options: Of the backend. All take `threads` (None: as many as this process may use) and
             `max_batch` (larger batches are run in pieces of this size). `onnx` takes `provider`
             ("cpu", "cuda" or "tensorrt") and `device_id`; `torch` takes `device`, `config` and
-            `code` (the class of a network of your own, which is run).
+            `code` (the class of a network of your own, which is run); `trt` takes `device_id`,
+            `contexts`, `cuda_graphs` and `cuda` (`aasist_deploy.engines.trt.TrtEngine`).
 
     Returns:
         An engine; `engine.score(waves)` takes (B, N) float32 and returns (B,) float32.

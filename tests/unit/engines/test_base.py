@@ -104,8 +104,8 @@ def test_unknown_backend_is_refused_with_the_known_ones(backend: str) -> None:
 
 
 def test_suffix_that_no_backend_opens_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"suffix is '\.plan'"):
-        open_engine("model.plan")
+    with pytest.raises(UsageError, match=r"suffix is '\.bin'"):
+        open_engine("model.bin")
 
 
 @pytest.mark.parametrize(("path", "backend"), [("model.pth", "onnx"), ("model.onnx", "torch")])
