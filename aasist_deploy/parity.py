@@ -9,6 +9,7 @@ import numpy as np
 
 from aasist_deploy.engines.base import ObservesPooling
 from aasist_deploy.errors import ShapeError, UsageError
+from aasist_deploy.metrics.rank_correlation import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,21 +161,6 @@ def compare(
         breaches=(),
     )
     return replace(partial, breaches=_breaches(partial, limits))
-
-
-def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation; equal values share their mean rank. 1.0 for two constants."""
-    ranks = [_mean_ranks(x) for x in (a, b)]
-    if any(np.ptp(r) == 0 for r in ranks):
-        return 1.0 if all(np.ptp(r) == 0 for r in ranks) else 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _mean_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, group, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    means: NDArray[np.float64] = last - (counts - 1) / 2
-    return means[group]
 
 
 def _same_nodes(

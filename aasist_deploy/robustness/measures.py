@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aasist_deploy.metrics import eer
-from aasist_deploy.parity import spearman
+from aasist_deploy.metrics.rank_correlation import spearman
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

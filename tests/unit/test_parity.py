@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aasist_deploy.errors import UsageError
-from aasist_deploy.parity import ParityLimits, compare, spearman
+from aasist_deploy.metrics.rank_correlation import spearman
+from aasist_deploy.parity import ParityLimits, compare
 
 
 @pytest.fixture
