@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import threading
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
+from weakref import finalize
 
 from aasist_deploy.errors import EnvironmentLacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -264,22 +266,27 @@ def _read_int(driver: _Driver, name: str, *arguments: int) -> int:
 class Messages:
     """What TensorRT says while it works: kept for errors, and passed on to Python's logging.
 
-    TensorRT tells its logger why it returns None, and nowhere else. The object must live as long as
-    every builder, parser and runtime that was given its logger.
+    TensorRT tells its logger why it returns None, and nowhere else. A process has one logger: one
+    that is given while a builder or runtime lives is not used (measured with TensorRT-RTX 1.7.1).
+    So all objects of this class share it, and each keeps what was said since it was made, by
+    whichever builder or runtime.
 
     Args:
         tensorrt: The TensorRT that will speak.
 
     Attributes:
-        logger: An `ILogger` of its module.
+        logger: The `ILogger` to give to builders, parsers and runtimes; it is never let go.
         lines: The last errors and warnings, as (severity, text); severity is "INTERNAL_ERROR",
             "ERROR" or "WARNING".
     """
 
     def __init__(self, tensorrt: TensorRt) -> None:
         self.lines: deque[tuple[str, str]] = deque(maxlen=_KEPT_MESSAGES)
-        self.logger = _logger_of(tensorrt, self._take)
         self._title = tensorrt.title
+        self._ear = _ear_of(tensorrt)
+        self._ear.listen(self.lines)
+        self.logger: Any = self._ear.logger
+        finalize(self, self._ear.forget, self.lines)
 
     def said(self, n: int = 3) -> str:
         """The last `n` errors, or the last warnings where there was no error, as one text."""
@@ -292,23 +299,56 @@ class Messages:
         """Drop what was said so far, so that a later error quotes only what belongs to it."""
         self.lines.clear()
 
-    def _take(self, severity: str, text: str) -> None:
-        text = text.strip()
-        if severity in ("INTERNAL_ERROR", "ERROR", "WARNING"):
-            self.lines.append((severity, text))
-        log.log(_LEVELS.get(severity, logging.DEBUG), "%s: %s", self._title, text)
-
 
 # TensorRT's errors become errors of ours, so its own lines are one level lower in the log.
 _LEVELS: Final = {
     "INTERNAL_ERROR": logging.WARNING,
-    "ERROR": logging.WARNING,
+    "ERROR": logging.INFO,
     "WARNING": logging.INFO,
     "INFO": logging.DEBUG,
 }
 
 
-def _logger_of(tensorrt: TensorRt, take: Any) -> Any:  # noqa: ANN401  # a class of the module
+class _Ear:
+    """The one logger of a module, and who listens to it; TensorRT speaks from any thread."""
+
+    def __init__(self, tensorrt: TensorRt) -> None:
+        self._title = tensorrt.title
+        self._listeners: list[deque[tuple[str, str]]] = []
+        self._lock = threading.Lock()
+        self.module = tensorrt.module  # keeps its id from being given to another module
+        self.logger = _logger_of(tensorrt, self.take)
+
+    def listen(self, lines: deque[tuple[str, str]]) -> None:
+        with self._lock:
+            self._listeners.append(lines)
+
+    def forget(self, lines: deque[tuple[str, str]]) -> None:
+        with self._lock:
+            self._listeners = [known for known in self._listeners if known is not lines]
+
+    def take(self, severity: str, text: str) -> None:
+        text = text.strip()
+        if severity in ("INTERNAL_ERROR", "ERROR", "WARNING"):
+            with self._lock:
+                for lines in self._listeners:
+                    lines.append((severity, text))
+        log.log(_LEVELS.get(severity, logging.DEBUG), "%s: %s", self._title, text)
+
+
+_EARS: Final[dict[int, _Ear]] = {}  # by the id of the module
+_EARS_LOCK: Final = threading.Lock()
+
+
+def _ear_of(tensorrt: TensorRt) -> _Ear:
+    with _EARS_LOCK:
+        key = id(tensorrt.module)
+        if key not in _EARS:
+            _EARS[key] = _Ear(tensorrt)
+        return _EARS[key]
+
+
+def _logger_of(tensorrt: TensorRt, take: Callable[[str, str], None]) -> Any:  # noqa: ANN401
     base: Any = tensorrt.module.ILogger
 
     class Logger(base):  # type: ignore[misc]  # the base class is known at run time only
@@ -317,7 +357,7 @@ def _logger_of(tensorrt: TensorRt, take: Any) -> Any:  # noqa: ANN401  # a class
         def __init__(self) -> None:
             base.__init__(self)
 
-        def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401
+        def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401  # an enum of the module
             take(str(getattr(severity, "name", severity)), msg)
 
     return Logger()

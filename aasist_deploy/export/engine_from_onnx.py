@@ -230,8 +230,7 @@ def _refused(tensorrt: TensorRt, said: str, path: Path, options: BuildOptions) -
     if _NO_MEMORY.search(said):
         return EnvironmentLacks(
             message,
-            fix="free memory of the GPU, or build with a smaller largest batch (--profile) or "
-            "--workspace-mib",
+            fix="free memory of the GPU, or narrow the profile, e.g. --profile 1,8,32",
         )
     if _WORKSPACE.search(said) and options.workspace_mib is not None:
         return UsageError(
