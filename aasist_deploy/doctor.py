@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import distributions
+from importlib.util import find_spec
 from typing import Final
 
 from aasist_deploy.engines import BACKENDS, missing_packages
 from aasist_deploy.engines.base import usable_cores
+from aasist_deploy.engines.cuda_memory import PACKAGES
 from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.engines.tensorrt_runtime import INSTALL, load_tensorrt, probe_gpus
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.extras import export_install_command, missing_for_export
 
@@ -39,6 +42,8 @@ def examine() -> list[Finding]:
     """Look at the backends, the providers of ONNX Runtime, and what exporting needs."""
     findings = []
     for name, backend in BACKENDS.items():
+        if name == "trt":  # either of two packages, and a GPU
+            continue
         missing = missing_packages(name)
         findings.append(
             Finding(
@@ -51,6 +56,7 @@ def examine() -> list[Finding]:
         )
     if not missing_packages("onnx"):
         findings += _providers()
+    findings.append(_tensorrt_finding())
     findings.append(_export_finding())
     if mixed := _mixed_onnxruntime():
         findings.append(mixed)
@@ -72,6 +78,40 @@ def _backend_finding(name: str) -> Finding:
     except (ImportError, OSError) as error:  # OSError: a library that torch loads itself
         return Finding(name=name, works=False, detail=f"installed, but cannot be imported: {error}")
     return Finding(name=name, works=True, detail=detail)
+
+
+def _tensorrt_finding() -> Finding:
+    """Which TensorRT there is and on which GPUs it can run; nothing of it is started."""
+    try:
+        tensorrt = load_tensorrt()
+    except EnvironmentLacks as error:
+        return Finding(name="trt", works=False, detail=f"{error} {error.fix}")
+    detail = f"{tensorrt.title} (module {tensorrt.name})"
+    try:
+        gpus = probe_gpus()
+        lacks = _lacks_cuda_package()
+    except EnvironmentLacks as error:
+        return Finding(name="trt", works=False, detail=f"{detail}, but: {error} {error.fix}")
+    listed = ", ".join(
+        f"{gpu.index}: {gpu.name}, sm {gpu.sm_text}, {gpu.memory_bytes / 2**30:.0f} GiB"
+        for gpu in gpus
+    )
+    detail = f"{detail}; GPU {listed}; driver for CUDA {gpus[0].driver_cuda}"
+    return Finding(name="trt", works=not lacks, detail=f"{detail}{lacks}")
+
+
+def _lacks_cuda_package() -> str:
+    """What to say when no package can hold memory of the GPU; nothing when one can."""
+    if any(_is_installed(package) for package in PACKAGES.values()):
+        return ""
+    return f"; running plans needs {' or '.join(PACKAGES)}: {INSTALL}"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False
 
 
 def _providers() -> list[Finding]:

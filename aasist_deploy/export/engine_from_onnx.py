@@ -230,7 +230,8 @@ def _refused(tensorrt: TensorRt, said: str, path: Path, options: BuildOptions) -
     if _NO_MEMORY.search(said):
         return EnvironmentLacks(
             message,
-            fix="free memory of the GPU, or narrow the profile, e.g. --profile 1,8,32",
+            fix="free memory of the GPU, or give a smaller profile, or one that begins at 1: "
+            "--profile 1,8,32",
         )
     if _WORKSPACE.search(said) and options.workspace_mib is not None:
         return UsageError(

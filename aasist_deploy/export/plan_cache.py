@@ -47,6 +47,10 @@ def plan_key(wanted: PlanContract) -> str:
     return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def _as_text(plan: PlanContract) -> str:
+    return json.dumps(plan.to_dict(), sort_keys=True)
+
+
 def cached_plan_path(wanted: PlanContract) -> Path:
     """Where the cache keeps such a plan."""
     return cache_dir() / "plans" / f"{plan_key(wanted)}.plan"
@@ -64,7 +68,7 @@ def find_plan(wanted: PlanContract) -> tuple[PlanContract, bytes] | None:
         _remove(path)
         return None
     same = replace(wanted, plan_sha256=found.plan_sha256, plan_bytes=found.plan_bytes)
-    if json.dumps(found.to_dict()) != json.dumps(same.to_dict()):
+    if _as_text(found) != _as_text(same):
         log.warning("The cached plan %s is not what its key says and was removed.", path)
         _remove(path)
         return None
