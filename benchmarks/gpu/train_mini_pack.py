@@ -1,8 +1,8 @@
 """Put together what `train_mini.sh` needs on a machine that reaches nothing: clips and wheels.
 
-    python -m benchmarks.gpu.train_mini_pack .gpu/train --shared ../shared
+    python -m benchmarks.gpu.train_mini_pack .gpu/train --clips --shared ../shared
 
-The clips are the train and dev splits of LA_mini (ASVspoof 2019 LA, ODC-By 1.0), in the layout of
+Writes OUT and, of the same content, OUT.tar. The clips are the train and dev splits of LA_mini (ASVspoof 2019 LA, ODC-By 1.0), in the layout of
 the corpus. There is no eval split among them: nothing can choose on it.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -33,10 +34,14 @@ PARTS: Final = (
 def main(
     out: Annotated[Path, typer.Argument(help="Folder to write; kept out of version control.")],
     shared: Annotated[Path, typer.Option(help="Holds data/LA_mini.")] = Path("../shared"),
+    clips: Annotated[
+        bool, typer.Option("--clips", help="Also OUT/LA; without it they are there otherwise.")
+    ] = False,
 ) -> None:
-    """Write OUT/LA and OUT/wheels."""
+    """Write OUT/wheels, OUT/LA if asked for, and OUT.tar."""
     corpus = shared / "data" / "LA_mini"
-    for name in PARTS:
+    shutil.rmtree(out, ignore_errors=True)
+    for name in PARTS if clips else ():
         source, target = corpus / name, out / "LA" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         files = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
@@ -44,7 +49,6 @@ def main(
             place = target if file == source else target / file.relative_to(source)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)  # without the source's read-only mode
-    shutil.rmtree(out / "wheels", ignore_errors=True)
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     subprocess.run(
         [
@@ -55,6 +59,8 @@ def main(
         check=True,
     )
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    with tarfile.open(out.with_name(f"{out.name}.tar"), "w") as tar:
+        tar.add(out, arcname=".")
     print(f"{out}: {size / 2**20:.1f} MiB")
 
 
