@@ -101,6 +101,24 @@ def summary(times_ms: Sequence[float], batch: int) -> dict[str, float | int]:
     }
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """Have the GPU alone while something is timed.
+
+    The file named by GPU_TURN is the lock of a machine on which several processes time; where it is
+    not set, or GPU_TURN_TAKEN says that the caller holds it, nothing is waited for.
+    """
+    path = os.environ.get("GPU_TURN")
+    if not path or os.environ.get("GPU_TURN_TAKEN"):
+        yield
+        return
+    import fcntl
+
+    with Path(path).open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def timed_ms(call: Callable[[], object]) -> float:
     """Wall-clock time of one call."""
     start = time.perf_counter()

@@ -1,24 +1,25 @@
-"""Prepare the folder that the GPU benchmarks read: clips, references, models, wheels.
+"""Prepare what the GPU benchmarks read: clips, references, models, Python packages, in archives.
 
-    PYTHONPATH=. python benchmarks/gpu/prepare.py .gpu/bench --shared ../shared
+    python -m benchmarks.gpu.prepare .gpu --shared ../shared
 
-The clips are ASVspoof 2019 LA utterances (ODC-By 1.0) with the logits that the published code
-gives for them. They travel as one lossless FLAC file of the first 64,600 samples of each;
-`unpack_clips.py` makes the tiled windows from it.
+Writes OUT/bench, and OUT/bench.tar.xz and OUT/audio.tar, which `loads.py` cuts into loads. The
+clips are ASVspoof 2019 LA utterances (ODC-By 1.0), with the logits that the published code gives.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
-import soundfile
 import typer
 from onnx import numpy_helper
 
@@ -26,8 +27,8 @@ from aasist_deploy.audio import fit_length, read_audio
 from aasist_deploy.export import ExportOptions, export_onnx
 from aasist_deploy.models import load_checkpoint
 from aasist_deploy.trials import Trial, load_dataset
-from benchmarks.common import MODELS, N_SAMPLES
-from benchmarks.gpu.unpack_clips import unpack_clips
+from benchmarks.common import MODELS
+from benchmarks.gpu.unpack_clips import to_int16, unpack_clips
 from benchmarks.published_structure import as_published, plain_onnx
 
 if TYPE_CHECKING:
@@ -47,73 +48,78 @@ def main(
     ),
     wheels: Annotated[bool, typer.Option(help="Also download the wheels.")] = True,
 ) -> None:
-    """Write OUT and check every part of it."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the archives and check every part of them."""
+    folder, corpus = out / "bench", shared / "data" / "LA_mini"
+    folder.mkdir(parents=True, exist_ok=True)
     trials = [
         trial
         for split in ("train", "dev", "eval")
-        for trial in load_dataset("asvspoof2019-la", shared / "data" / "LA_mini", split).trials
+        for trial in load_dataset("asvspoof2019-la", corpus, split).trials
     ]
-    write_clips(trials, shared / "golden", out)
-    (out / "models").mkdir(exist_ok=True)
-    waves = np.load(out / "waves.npy")[:3].astype(np.float32) / 32768
+    write_clips(trials, corpus, shared / "golden", folder)
+    waves = np.load(unpack_clips(folder, corpus))[:3].astype(np.float32) / 32768
+    (folder / "waves.npy").unlink()  # made again where it is needed
+    (folder / "models").mkdir(exist_ok=True)
     for name in MODELS:
-        shutil.copyfile(
-            shared / "models" / "clovaai" / f"{name}.pth", out / "models" / f"{name}.pth"
-        )
-        (out / "models" / f"{name}.pth").chmod(0o644)
-        write_graphs(out, name, waves)
-    (out / "waves.npy").unlink()  # made again where it is needed
+        copy = folder / "models" / f"{name}.pth"
+        shutil.copyfile(shared / "models" / "clovaai" / f"{name}.pth", copy)
+        write_graphs(folder, name, waves)
     if wheels:
-        download_wheels(out / "wheels")
-    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-    print(f"{out}: {len(trials)} clips, {size / 2**20:.1f} MiB")
+        unpack_wheels(folder / "site")
+    pack(folder, out / "bench.tar.xz")
+    pack(corpus.parent, out / "audio.tar", corpus.name)  # FLAC files do not get smaller
 
 
-def write_clips(trials: list[Trial], golden: Path, out: Path) -> None:
-    """Write waves.flac and clips.npz, and check that unpacking gives back every window exactly."""
+def write_clips(trials: list[Trial], corpus: Path, golden: Path, folder: Path) -> None:
+    """Write clips.npz: which files, what they decode to, and their published logits."""
     references = {name: np.load(golden / f"{name}.LA_mini.npz") for name in MODELS}
     rows = {name: {u: i for i, u in enumerate(f["utt"])} for name, f in references.items()}
-    waves = [read_audio(trial.path).wave[:N_SAMPLES] for trial in trials]
-    pcm = [np.rint(wave * 32768).astype(np.int16) for wave in waves]
-    soundfile.write(
-        out / "waves.flac", np.concatenate(pcm), 16_000, subtype="PCM_16", compression_level=1.0
-    )
+    windows = np.stack([to_int16(fit_length(read_audio(trial.path).wave)) for trial in trials])
     logits = {
         f"logits.{name}": f["logits"][[rows[name][t.utterance] for t in trials]]
         for name, f in references.items()
     }
     np.savez_compressed(
-        out / "clips.npz",
+        folder / "clips.npz",
         utterance=np.array([t.utterance for t in trials]),
+        path=np.array([t.path.resolve().relative_to(corpus.resolve()).as_posix() for t in trials]),
         bonafide=np.array([t.label == "bonafide" for t in trials]),
-        n_samples=np.array([len(w) for w in pcm]),
+        sha256=hashlib.sha256(windows.tobytes()).hexdigest(),
         **logits,
     )
-    windows = np.load(unpack_clips(out))
-    for wave, window in zip(waves, windows, strict=True):
-        if not np.array_equal(fit_length(wave), window.astype(np.float32) / np.float32(32768)):
-            raise SystemExit("int16 does not give back the waves exactly")
+    print(f"{len(trials)} clips")
 
 
 def write_graphs(out: Path, name: str, waves: NDArray[np.float32]) -> None:
-    """Our two exports, each also at opset 17, and the plain export of the published structure."""
+    """Our exports in both forms and precisions, each also at opset 17, and the plain export."""
     checkpoint = load_checkpoint(out / "models" / f"{name}.pth")
     plain = plain_onnx(as_published(checkpoint.model), out / "onnx" / f"{name}.plain.onnx")
     logits = {plain: logits_of(plain, waves)}
     for form in FORMS:
         path = out / "onnx" / f"{name}.{form}.onnx"
         made = export_onnx(checkpoint, path, ExportOptions(topk=form))
-        older = out / "onnx17" / path.name
-        older.parent.mkdir(exist_ok=True)
-        onnx.save(at_opset_17(onnx.load(path)), older)
-        logits |= {p: logits_of(p, waves) for p in (path, older)}
         print(f"{path.name}: {made.n_nodes} nodes, {made.max_difference:.1e} from eager")
+        logits |= {p: logits_of(p, waves) for p in (path, write_opset_17(path))}
     for path, found in logits.items():
         difference = float(np.abs(found - logits[plain]).max())
         print(f"{path.relative_to(out)}: {difference:.1e} from the plain export")
         if not difference < 1e-4:
             raise SystemExit(f"{path} gives other logits")
+
+
+def write_opset_17(path: Path) -> Path:
+    """The same graph for TensorRT 8.5, and the type of each value, which it does not keep."""
+    older = path.parent.parent / "onnx17" / path.name
+    older.parent.mkdir(exist_ok=True)
+    model = at_opset_17(onnx.load(path))
+    onnx.save(model, older)
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {
+        value.name: onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        for value in [*graph.value_info, *graph.output]
+    }
+    older.with_suffix(".types.json").write_text(json.dumps(types), encoding="utf-8")
+    return older
 
 
 def at_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -143,9 +149,10 @@ def logits_of(path: Path, waves: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def download_wheels(folder: Path) -> None:
-    """Wheels for Python 3.12 of what aasist_deploy imports and the GPU machine lacks."""
-    shutil.rmtree(folder, ignore_errors=True)
+def unpack_wheels(site: Path) -> None:
+    """What aasist_deploy imports and the GPU machine lacks, for its Python 3.12."""
+    shutil.rmtree(site, ignore_errors=True)
+    folder = site.with_name("wheels")
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
     subprocess.run(
         [
@@ -155,6 +162,20 @@ def download_wheels(folder: Path) -> None:
         ],
         check=True,
     )
+    for wheel in folder.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    shutil.rmtree(folder)
+
+
+def pack(folder: Path, target: Path, *members: str) -> None:
+    """An archive of what a folder holds: compressed when the name says so."""
+    flags = "--sort=name --mtime=@0 --owner=0 --group=0 --mode=u+w"
+    names = " ".join(members) or "."
+    compress = "| xz -T1 --lzma2=preset=9,dict=64MiB" if target.suffix == ".xz" else ""
+    command = f"set -o pipefail; tar {flags} -C '{folder}' -cf - {names} {compress} > '{target}'"
+    subprocess.run(["bash", "-c", command], check=True)
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from aasist_deploy.export.inference_aasist import InferenceAasist
 from aasist_deploy.models import Aasist, Checkpoint, load_checkpoint
-from benchmarks.common import MODELS, Report, drift, repeat_ms, summary, timed_ms
+from benchmarks.common import MODELS, Report, drift, repeat_ms, summary, timed_ms, turn
 from benchmarks.published_structure import as_published
 
 if TYPE_CHECKING:
@@ -69,30 +69,32 @@ class Variant:
         return " ".join(parts)
 
 
-VARIANTS: Final = (
-    Variant(structure="published", tuned=False),
-    Variant(structure="published"),
-    Variant(structure="published", precision="tf32"),
-    Variant(structure="ours"),
-    Variant(structure="topk"),
-    Variant(structure="topk", precision="fp16"),
-    Variant(structure="topk", graph=True),
-    Variant(structure="rank", graph=True),
-    Variant(structure="topk", graph=True, channels_last=True),
-    Variant(structure="topk", precision="tf32", graph=True),
-    Variant(structure="topk", precision="tf32", graph=True, channels_last=True),
-    Variant(structure="topk", precision="fp16", graph=True),
-    Variant(structure="topk", precision="bf16", graph=True),
-    Variant(structure="topk", precision="fp16-encoder", graph=True),
-    Variant(structure="topk", precision="fp16-encoder", graph=True, channels_last=True),
-    Variant(structure="rank", precision="fp16-encoder", graph=True, channels_last=True),
-    Variant(structure="topk", precision="bf16-encoder", graph=True),
-    Variant(structure="topk", precision="bf16-encoder", graph=True, channels_last=True),
-)
+PUBLISHED: Final = Variant(structure="published")
 FP32: Final = Variant(structure="topk")
-COMPILED: Final = (
-    Variant(structure="topk"),
-    Variant(structure="topk", precision="fp16-encoder", channels_last=True),
+HALF_ENCODER: Final = Variant(
+    structure="topk", precision="fp16-encoder", graph=True, channels_last=True
+)
+# What is timed, most wanted first; a larger batch of a variant that failed is not tried.
+TIMED: Final[tuple[tuple[str, Variant, tuple[int, ...]], ...]] = (
+    ("AASIST", PUBLISHED, (1, 8, 32, 128)),
+    ("AASIST", HALF_ENCODER, (1, 8, 32, 128, 512)),
+    ("AASIST", replace(PUBLISHED, precision="fp16"), (1, 32, 128, 512)),
+    ("AASIST", FP32, (1, 128)),
+    ("AASIST", replace(FP32, graph=True), (1, 32, 128)),
+    ("AASIST", replace(HALF_ENCODER, precision="bf16-encoder"), (128,)),
+    ("AASIST", replace(HALF_ENCODER, structure="rank"), (1, 128)),
+    ("AASIST", replace(HALF_ENCODER, precision="fp16", channels_last=False), (1, 128)),
+    ("AASIST", replace(PUBLISHED, precision="tf32"), (128,)),
+    ("AASIST", replace(FP32, precision="tf32", graph=True, channels_last=True), (1, 128)),
+    ("AASIST", replace(PUBLISHED, tuned=False), (1, 128)),
+    ("AASIST-L", PUBLISHED, (1, 128)),
+    ("AASIST-L", HALF_ENCODER, (1, 128)),
+    ("AASIST", Variant(structure="ours"), (1, 128)),
+    ("AASIST", PUBLISHED, (256, 512)),
+)
+COMPILED: Final[tuple[tuple[str, Variant, tuple[int, ...]], ...]] = (
+    ("AASIST", replace(HALF_ENCODER, graph=False), (128, 1)),
+    ("AASIST", PUBLISHED, (128, 1)),
 )
 
 
@@ -119,7 +121,8 @@ def build(checkpoint: Checkpoint, variant: Variant, device: torch.device) -> nn.
     if variant.structure == "ours":
         return checkpoint.model.to(device)
     if variant.structure == "published":
-        return as_published(checkpoint.model).to(device)
+        dtype = HALF.get(variant.precision, torch.float32)
+        return as_published(checkpoint.model).to(device, dtype)
     form: TopK = variant.structure
     assert isinstance(checkpoint.model, Aasist)
     network = InferenceAasist(checkpoint.model.cpu(), form).eval()
@@ -264,14 +267,22 @@ class Bench:
         torch._dynamo.reset()  # noqa: SLF001  # the documented way to forget earlier graphs
         run = runner(torch.compile(network, dynamic=False), variant)  # type: ignore[arg-type]
         with settings(variant):
-            first_s = timed_ms(lambda: run(waves)) / 1000
+            first_s = timed_ms(lambda: run(waves)) / 1000  # on the CPU for most of it
             for graph in (False, True) if self.device.type == "cuda" else (False,):
                 name = f"{variant.name} compiled".replace(
                     "eager", "cuda-graph" if graph else "eager"
                 )
-                self._time(
-                    model, name, run, waves, graph, seconds, rounds, first_call_s=round(first_s, 1)
-                )
+                with turn():
+                    self._time(
+                        model,
+                        name,
+                        run,
+                        waves,
+                        graph,
+                        seconds,
+                        rounds,
+                        first_call_s=round(first_s, 1),
+                    )
 
     def _time(
         self,
@@ -314,10 +325,10 @@ def main(
     output: Annotated[Path, typer.Option("-o", "--output")],
     device: str = "cuda",
     parts: str = "parity,timing",
-    batches: str = "1,2,4,8,16,32,64,128,256,512",
+    batches: Annotated[str, typer.Option(help="Only these; by default those of the tables.")] = "",
     models: str = ",".join(MODELS),
     clips: Annotated[int | None, typer.Option(help="Use only the first N clips.")] = None,
-    seconds: Annotated[float, typer.Option(help="Time for one figure.")] = 0.4,
+    seconds: Annotated[float, typer.Option(help="Time for one figure.")] = 0.3,
     rounds: Annotated[int, typer.Option(help="Fewest repeats of one figure.")] = 5,
     limit_s: Annotated[float, typer.Option(help="Start nothing after this long.")] = 400,
 ) -> None:
@@ -331,31 +342,35 @@ def main(
     report = Report(output, ("torch", "triton", "numpy"), **facts)
     bench = Bench(folder.expanduser(), device, report)
     bench.pcm = bench.pcm[:clips]
-    variants = [v for v in VARIANTS if on_gpu or not v.graph]
-    chosen = models.split(",")
-    wanted = parts.split(",")
+    chosen, wanted = models.split(","), parts.split(",")
+    only = {int(b) for b in batches.split(",") if b}
     jobs: list[tuple[str, Callable[[], None]]] = []
-    if "parity" in wanted:
-        # Launched or replayed, the kernels are the same. The deployed form in fp32 is first: its
-        # orders are what the others are compared with.
-        kinds = dict.fromkeys([FP32, *(replace(v, graph=False) for v in VARIANTS if v.tuned)])
-        for model in chosen:
-            reference: dict[str, Tensor] = {}
-            for v in kinds:
-                job = partial(bench.parity, model, v, reference)
-                jobs.append((f"parity {model} {v.name}", job))
-    sizes = [int(b) for b in batches.split(",")]
     for part, table, measure in (
-        ("timing", variants, bench.timing),
+        ("timing", TIMED, bench.timing),
         ("compile", COMPILED, bench.compiled),
     ):
-        if part in wanted:
-            jobs += [
-                (f"{part} {m} {v.name} batch {b}", partial(measure, m, v, b, seconds, rounds))
-                for b in sizes
-                for m in chosen
-                for v in table
-            ]
+        jobs += [
+            (f"{part} {m} {v.name} batch {b}", partial(measure, m, v, b, seconds, rounds))
+            for m, v, sizes in table
+            for b in sizes
+            if part in wanted
+            and m in chosen
+            and (on_gpu or not v.graph)
+            and (not only or b in only)
+        ]
+    if "parity" in wanted:
+        # Launched or replayed, the kernels are the same. The deployed form in fp32 is first: its
+        # orders are what the others are compared with. It comes after the times of the baseline
+        # and of what is compared with it.
+        at = min(len(jobs), 9)
+        first: list[tuple[str, Callable[[], None]]] = []
+        for model in chosen:
+            reference: dict[str, Tensor] = {}
+            kinds = [replace(v, graph=False) for m, v, _ in TIMED if m == model and v.tuned]
+            for v in dict.fromkeys([FP32, *kinds]):
+                job = partial(bench.parity, model, v, reference)
+                first.append((f"parity {model} {v.name}", job))
+        jobs[at:at] = first
     too_large: set[str] = set()
     for where, run_job in jobs:
         if time.perf_counter() > stop:

@@ -45,7 +45,14 @@ def main() -> None:
         for capability in ("default", "current"):
             steps += [f"build:{model}:topk:{capability}", f"run:{model}:topk:{capability}"]
     for step in steps:
-        command = [sys.executable, __file__, str(folder), "--step", step]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu.trt_rtx_probe",
+            str(folder),
+            "--step",
+            step,
+        ]
         command += ["--work", str(given.work), "--max-batch", str(given.max_batch)]
         start = time.perf_counter()
         try:
@@ -78,7 +85,7 @@ def run_step(step: str, folder: Path, work: Path, max_batch: int) -> list[dict[s
 
 def device_facts() -> dict[str, Any]:
     """What the driver and PyTorch say of the GPU, and which capabilities TensorRT-RTX names."""
-    import tensorrt_rtx as trt  # type: ignore[import-not-found]
+    import tensorrt_rtx as trt
 
     facts: dict[str, Any] = {"tensorrt_rtx": trt.__version__}
     facts["capabilities"] = [c for c in dir(trt.ComputeCapability) if c.isupper()]

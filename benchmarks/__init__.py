@@ -1,0 +1,1 @@
+"""Measurements of speed; `README.md` says what each script measures."""

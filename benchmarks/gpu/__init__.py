@@ -1,0 +1,1 @@
+"""Measurements on an NVIDIA GPU; see `README.md` in this folder."""
