@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu.train_mini_pack .gpu/train --clips --shared ../shared
 
-Writes OUT and, of the same content, OUT.tar. The clips are the train and dev splits of LA_mini (ASVspoof 2019 LA, ODC-By 1.0), in the layout of
-the corpus. There is no eval split among them: nothing can choose on it.
+Writes OUT and, of the same content, OUT.tar. The clips are the train and dev splits of LA_mini
+(ASVspoof 2019 LA, ODC-By 1.0), in the layout of the corpus. There is no eval split among them:
+nothing can choose on it.
 """
 
 from __future__ import annotations
