@@ -335,16 +335,16 @@ class PlanContext:
         Raises:
             EnvironmentLacks: TensorRT refuses.
         """
-        plan, context = self._plan, self._context
+        plan = self._plan
         done = True
         if batch != self._batch:
             self._batch = batch
-            done = context.set_input_shape(plan.input_name, (batch, plan.n_samples))
+            done = self._context.set_input_shape(plan.input_name, (batch, plan.n_samples))
         for name, address in addresses.items():
             if self._addresses.get(name) != address:
-                done = done and context.set_tensor_address(name, address)
+                done = done and self._context.set_tensor_address(name, address)
                 self._addresses[name] = address
-        if not (done and context.execute_async_v3(stream)):
+        if not (done and self._context.execute_async_v3(stream)):
             self._batch = 0
             self._addresses.clear()
             raise plan.failed(f"did not run a batch of {batch}")

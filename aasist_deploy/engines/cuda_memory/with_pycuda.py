@@ -7,6 +7,7 @@ handle: those calls go to the driver's library directly, in the same context.
 
 from __future__ import annotations
 
+import atexit
 import re
 from contextlib import contextmanager
 from functools import cache
@@ -125,7 +126,9 @@ def _primary_context(gpu: int) -> Any:  # noqa: ANN401  # pycuda has no types
     """One object a GPU: pycuda compares contexts by object, and things are freed in their own."""
     cuda = _import_pycuda()
     cuda.init()
-    return cuda.Device(gpu).retain_primary_context()
+    context = cuda.Device(gpu).retain_primary_context()
+    atexit.register(context.detach)  # left to pycuda's destructor, it complains
+    return context
 
 
 def _import_pycuda() -> Any:  # noqa: ANN401  # pycuda has no types
