@@ -122,7 +122,7 @@ class FakeCudaDriver:
         self.synchronize_stream(stream)
         del self.queues[stream]
 
-    def create_event(self, *, timing: bool = False) -> int:
+    def create_event(self, *, timing: bool = False) -> int:  # noqa: ARG002
         self._check("create_event")
         handle = self._handle()
         self.events[handle] = None
@@ -262,7 +262,7 @@ class FakeTensorRt:
             raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
         return np.dtype(dtype).type
 
-    def Runtime(self, logger: Any) -> Any:
+    def Runtime(self, logger: Any) -> Any:  # noqa: N802  # TensorRT's name
         self.loggers.append(logger)
         if "Runtime" in self.refuse:
             raise TypeError("pybind11::init(): factory function returned nullptr")

@@ -1,4 +1,4 @@
-"""The engine for plans on a fake GPU and a fake TensorRT (conftest.py); tests/gpu has the real ones."""
+"""The engine for plans on a fake GPU and a fake TensorRT; tests/gpu has the real ones."""
 
 from __future__ import annotations
 
@@ -229,7 +229,8 @@ def test_further_context_that_does_not_fit_is_done_without_and_a_warning_says_so
 ) -> None:
     with fake_plan.open(contexts=2) as engine:
         fake_plan.driver.memory_bytes = sum(map(len, fake_plan.driver.memory.values())) + 100
-        started, results = threading.Barrier(4), []
+        started = threading.Barrier(4)
+        results: list[bool] = []
 
         def use() -> None:
             started.wait()
