@@ -17,6 +17,7 @@ from aasist_deploy.errors import EnvironmentLacks, UsageError
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
+TESTS = REPOSITORY / "tests" / "gpu" / "test_cuda_memory.py"
 FREE_MIB = 96  # the largest test holds 2 x 16 MiB of it
 
 
@@ -44,8 +45,7 @@ def test_what_is_proved_on_a_gpu_holds_for_cuda_python_on_a_fake_driver(fake_lib
         "AASIST_CUDA_PACKAGES": "cuda-python",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-        + [str(REPOSITORY / "tests" / "gpu" / "test_cuda_memory.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)],
         env=environment,
         cwd=REPOSITORY,
         capture_output=True,
