@@ -30,7 +30,13 @@ ProviderOption = Annotated[
         "taken is an error, never a fallback."
     ),
 ]
-DeviceOption = Annotated[str, typer.Option(help="Device of the torch backend: cpu, cuda, cuda:1.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Device of the torch backend: cpu, cuda, cuda:1. Of the trt backend: cuda (the "
+        "default), cuda:1."
+    ),
+]
 CodeOption = Annotated[
     str | None,
     typer.Option(
@@ -59,11 +65,11 @@ def engine_options(
     if backend != "onnx" and provider != "cpu":
         raise UsageError(
             f"--provider {provider} belongs to the backend onnx; this is {backend}.",
-            fix="use --device for torch",
+            fix="use --device for torch and trt",
         )
-    if backend != "torch" and device != "cpu":
+    if backend not in ("torch", "trt") and device != "cpu":
         raise UsageError(
-            f"--device {device} belongs to the backend torch; this is {backend}.",
+            f"--device {device} belongs to the backends torch and trt; this is {backend}.",
             fix="use --provider for onnx",
         )
     if backend != "torch" and code is not None:
@@ -78,7 +84,21 @@ def engine_options(
         options["device"] = device
         if code is not None:
             options["code"] = code
+    if backend == "trt":
+        options["device_id"] = _gpu_of(device)
     return options
+
+
+def _gpu_of(device: str) -> int:
+    """The number of a GPU: 0 of "cuda", and of "cpu", which stands for no choice; 1 of "cuda:1"."""
+    kind, _, number = device.partition(":")
+    if device in ("cpu", "cuda"):
+        return 0
+    if kind != "cuda" or not number.isdecimal():
+        raise UsageError(
+            f"--device {device} is no GPU; the backend trt runs on one.", fix="cuda, cuda:1"
+        )
+    return int(number)
 
 
 def refuse_overwriting(output: Path, inputs: Iterable[Path]) -> None:

@@ -160,7 +160,7 @@ def test_options_of_the_wrong_backend_are_refused(
 ) -> None:
     result = cli("score", fake_model(), folder, "--device", "cuda")
     assert result.code == 2
-    assert "--device cuda belongs to the backend torch; this is onnx" in result.err
+    assert "--device cuda belongs to the backends torch and trt; this is onnx" in result.err
 
 
 def subprocess_score(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:

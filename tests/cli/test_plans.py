@@ -1,0 +1,106 @@
+"""Plans as MODEL of the verbs that score, on a machine without a GPU."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from aasist_deploy import engines
+from aasist_deploy.cli.options import engine_options
+from aasist_deploy.contract import ModelContract
+from aasist_deploy.engines import tensorrt_runtime
+from aasist_deploy.errors import UsageError
+from aasist_deploy.plan_file import PlanContract, write_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    """A plan by its JSON, with bytes that no TensorRT made."""
+    path = tmp_path / "model.plan"
+    contract = ModelContract(
+        architecture="AASIST",
+        config={},
+        sample_rate_hz=16_000,
+        n_samples=64_600,
+        min_samples=64_600,
+        outputs={"score": "logit of bona fide, (batch,)"},
+        checkpoint_sha256="0" * 64,
+    )
+    about = PlanContract(
+        contract=contract,
+        plan_sha256=sha256(b"a plan").hexdigest(),
+        plan_bytes=6,
+        onnx_sha256="1" * 64,
+        runtime="tensorrt",
+        tensorrt_version="10.13.3",
+        sm="9.0",
+        profiles=((1, 8, 32),),
+        tf32=False,
+        build={},
+    )
+    write_plan(b"a plan", about, path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.zeros(16_000, np.float32), 16_000)
+    return path
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(engines, "missing_packages", lambda _name: [])
+    monkeypatch.setattr(tensorrt_runtime.ctypes, "CDLL", missing)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_score_without_a_driver_says_so_with_exit_code_3(cli: Any, plan: Path, clip: Path) -> None:
+    result = cli("score", plan, clip)
+    assert result.code == 3
+    assert "There is no NVIDIA driver here: libcuda.so.1 cannot be loaded." in result.err
+    assert result.out == ""
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_altered_plan_is_refused_before_the_driver_is_asked(
+    cli: Any, plan: Path, clip: Path
+) -> None:
+    plan.write_bytes(b"A plan")
+    result = cli("score", plan, clip, "--backend", "trt")
+    assert result.code == 2
+    assert "was altered" in result.err
+
+
+def test_missing_packages_are_named_with_the_extra(
+    cli: Any, plan: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda _name: None)
+    result = cli("score", plan, clip)
+    assert result.code == 3
+    assert "tensorrt or tensorrt_rtx, pycuda or cuda.bindings" in result.err
+    assert "aasist-deploy[trt]" in result.err
+
+
+@pytest.mark.parametrize(
+    ("device", "index"), [("cpu", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)]
+)
+def test_device_chooses_the_gpu_of_a_plan(device: str, index: int) -> None:
+    assert engine_options("trt", threads=None, device=device)["device_id"] == index
+
+
+@pytest.mark.parametrize("device", ["cuda:", "cuda:x", "gpu:1", "1", "cuda:-1"])
+def test_device_that_is_no_gpu_is_refused_for_a_plan(device: str) -> None:
+    with pytest.raises(UsageError, match=f"--device {device} is no GPU"):
+        engine_options("trt", threads=None, device=device)
