@@ -14,6 +14,7 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.engines.base import ObservesPooling
 from aasist_deploy.engines.torch import run_in_order
 from aasist_deploy.errors import AasistDeployError, CheckFailed
+from aasist_deploy.models.rawgat_st import RawGatSt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 SELF_CHECK_ATOL: Final = 1e-4
 
 # By which part a node may have a higher score than one that the file put before it: the rounding of
-# scores. Measured on RawGAT-ST with random weights, six real clips and noise: 0.
-ORDER_RTOL: Final = 1e-3
+# scores in float32, whose steps are 1.2e-7. Measured on RawGAT-ST with random weights, six real
+# clips and noise: 0.
+ORDER_RTOL: Final = 1e-5
 
-# Where a network magnifies rounding, the file may be so many times as far from eager PyTorch as
-# that is from the same network in float64. Measured on RawGAT-ST with random weights: 1.6 times on
-# real clips (3.4e-5), 15 times on quiet noise (1.3e-3).
+# RawGAT-ST gives each place in the order of its nodes a weight of its own, and magnifies rounding:
+# its file may be so many times as far from eager PyTorch as that is from the same network in
+# float64. Measured with random weights: 1.6 times on real clips (3.4e-5), 15 times on quiet noise
+# (1.3e-3). Every other network has SELF_CHECK_ATOL and nothing else.
 ROUNDING_FACTOR: Final = 32
+MAGNIFIES_ROUNDING: Final = (RawGatSt,)
 
 # 197,100 samples make 90 temporal nodes: the first count at which float32 would be wrong.
 _LENGTHS: Final = (16_000, 197_100)
@@ -75,7 +79,8 @@ def self_check(checkpoint: Checkpoint, path: Path, contract: ModelContract) -> f
                     if reordered is not None:
                         expected = reordered
                         difference = _difference(engine, waves, expected, batch)
-                    if reordered is not None and difference > limit:
+                    magnifies = isinstance(checkpoint.model, MAGNIFIES_ROUNDING)
+                    if magnifies and reordered is not None and difference > limit:
                         limit = max(limit, _magnified(checkpoint.model, waves, orders, expected))
                 worst = float(np.maximum(worst, difference))
                 if not difference <= limit:  # also when it is NaN
