@@ -12,7 +12,6 @@ import soundfile
 from aasist_deploy import engines
 from aasist_deploy.cli.options import engine_options
 from aasist_deploy.contract import ModelContract
-from aasist_deploy.engines import tensorrt_runtime
 from aasist_deploy.errors import UsageError
 from aasist_deploy.plan_file import PlanContract, write_plan
 
@@ -62,7 +61,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(f"{name}: cannot open shared object file")
 
     monkeypatch.setattr(engines, "missing_packages", lambda _name: [])
-    monkeypatch.setattr(tensorrt_runtime.ctypes, "CDLL", missing)
+    monkeypatch.setattr("ctypes.CDLL", missing)
 
 
 @pytest.mark.usefixtures("no_driver")
