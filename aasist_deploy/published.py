@@ -1,19 +1,21 @@
-"""The published models, by name: what they are, where they are, and how to get their weights.
+"""Models with a name: what they are, where they are, and how to get their weights.
 
-The weights are not part of this package. `pull` takes them from the cache, from a mirror, or from
-their project's repository, and accepts only the bytes with the recorded sha256.
+Those of the published models are not part of this package: `pull` takes them from the cache, from a
+mirror, or from their project's repository. Those trained by this project lie in the package. Of
+either only the bytes with the recorded sha256 are accepted.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from aasist_deploy import download
-from aasist_deploy.errors import DownloadError, OutputError, UsageError
+from aasist_deploy.errors import CheckpointError, DownloadError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,12 +112,39 @@ PUBLISHED: Final[dict[str, PublishedModel]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackagedModel:
+    """Weights that this project trained and that lie in the package.
+
+    Attributes:
+        name: What users type.
+        file: Its file name in the folder `weights` of the package.
+        sha256: Of the file, in lower-case hexadecimal.
+        n_bytes: Size of the file.
+        licence: Licence of the weights, and what they were trained on.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    n_bytes: int
+    licence: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return Path(str(resources.files("aasist_deploy") / "weights" / self.file))
+
+
+PACKAGED: Final[dict[str, PackagedModel]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
     """Where `pull_from` found the weights.
 
     Attributes:
-        path: The file in the cache, with the right sha256.
-        source: "cache", or the file or address that it was copied from.
+        path: The file in the cache or the package, with the right sha256.
+        source: "cache", "package", or the file or address that it was copied from.
     """
 
     path: Path
@@ -133,6 +162,24 @@ def published(name: str) -> PublishedModel:
     except KeyError as error:
         known = ", ".join(PUBLISHED)
         raise UsageError(f"{name!r} is not a published model; known: {known}.") from error
+
+
+def names() -> tuple[str, ...]:
+    """The names that a user may type for a model, the published ones first."""
+    return (*PUBLISHED, *PACKAGED)
+
+
+def named(name: str) -> PublishedModel | PackagedModel:
+    """The model of this name, published or packaged.
+
+    Raises:
+        UsageError: There is none; the message lists those there are.
+    """
+    if name in PACKAGED:
+        return PACKAGED[name]
+    if name not in PUBLISHED:
+        raise UsageError(f"{name!r} is not the name of a model; known: {', '.join(names())}.")
+    return PUBLISHED[name]
 
 
 def published_by_sha256(sha256: str) -> PublishedModel | None:
@@ -158,10 +205,10 @@ def pull(
     force: bool = False,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Path:
-    """Get the weights of a published model; `pull_from` also says where they came from.
+    """Get the weights of a named model; `pull_from` also says where they came from.
 
     Args:
-        name: A key of `PUBLISHED`.
+        name: One of `names()`. Of a packaged model the other arguments have no effect.
         mirror: A folder, the file itself, or a file://, http:// or https:// address of a folder;
             None takes $AASIST_DEPLOY_MIRROR when that is set and not empty. With a mirror, the
             project's repository is not asked.
@@ -170,9 +217,10 @@ def pull(
         on_progress: Called during a download with (bytes so far, bytes in all).
 
     Returns:
-        The file in the cache; its sha256 has been checked.
+        The file in the cache or the package; its sha256 has been checked.
 
     Raises:
+        CheckpointError: The package has been changed.
         UsageError: The name is unknown, or the mirror is neither folder nor address.
         DownloadError: The weights are not in the cache, and their source is not reachable or
             gives other bytes.
@@ -190,7 +238,9 @@ def pull_from(
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Pulled:
     """Do what `pull` does, and say where the weights came from."""
-    model = published(name)
+    model = named(name)
+    if isinstance(model, PackagedModel):
+        return Pulled(path=_in_package(model), source="package")
     folder = cache_dir() if cache is None else Path(cache).expanduser()
     chosen = os.fspath(mirror) if mirror is not None else os.environ.get(MIRROR_VARIABLE, "")
     try:
@@ -233,6 +283,17 @@ def _pull(
                 f"the file there yourself: {target}",
             ) from error
     return Pulled(path=target, source=source)
+
+
+def _in_package(model: PackagedModel) -> Path:
+    found = _sha256_in_cache(model.path)
+    if found != model.sha256:
+        state = "are not there" if found is None else f"have sha256 {found}, not {model.sha256}"
+        raise CheckpointError(
+            f"The weights of {model.name} that belong to this package {state}: {model.path}.",
+            fix="install aasist-deploy again",
+        )
+    return model.path
 
 
 def _sha256_in_cache(target: Path) -> str | None:

@@ -1,6 +1,6 @@
-"""What a user types as MODEL, as a file: a path, or the name of a published model.
+"""What a user types as MODEL, as a file: a path, or the name of a model.
 
-A published name is pulled, exported and kept in the cache on first use; what is in the cache is
+A named model is pulled, exported and kept in the cache on first use; what is in the cache is
 used only when its contract says that it was made from those weights by this version.
 """
 
@@ -14,10 +14,11 @@ from aasist_deploy.errors import ModelFileError, OutputError, UsageError
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import (
     CACHE_VARIABLE,
-    PUBLISHED,
+    PackagedModel,
     PublishedModel,
     cache_dir,
-    published,
+    named,
+    names,
     pull,
 )
 
@@ -26,11 +27,11 @@ def model_file(name_or_path: str, backend: str | None) -> Path:
     """The file that MODEL stands for.
 
     Args:
-        name_or_path: A file, or a published name (a file of that name wins).
+        name_or_path: A file, or the name of a model (a file of that name wins).
         backend: The backend that will open it; decides between checkpoint and exported file.
 
     Raises:
-        UsageError: neither a file nor a published name.
+        UsageError: neither a file nor the name of a model.
         DownloadError: the weights cannot be had.
         EnvironmentLacks: they must be exported here, and a package for it is not installed.
     """
@@ -39,19 +40,19 @@ def model_file(name_or_path: str, backend: str | None) -> Path:
     path = Path(name_or_path)
     if path.is_file():
         return path
-    if name_or_path not in PUBLISHED:  # a folder `aasist` does not hide the published model
-        what = "is a folder" if path.is_dir() else "is neither a file nor a published model"
+    if name_or_path not in names():  # a folder `aasist` does not hide the model
+        what = "is a folder" if path.is_dir() else "is neither a file nor the name of a model"
         raise UsageError(
-            f"{name_or_path} {what}; published are: {', '.join(PUBLISHED)}.",
+            f"{name_or_path} {what}; names are: {', '.join(names())}.",
             fix="give an exported .onnx file, a checkpoint, or one of these names",
         )
     if backend == "torch":
         return pull(name_or_path)
-    return exported(published(name_or_path))
+    return exported(named(name_or_path))
 
 
-def exported(model: PublishedModel) -> Path:
-    """The published model as an ONNX file in the cache, exported on first use."""
+def exported(model: PublishedModel | PackagedModel) -> Path:
+    """The model as an ONNX file in the cache, exported on first use."""
     from aasist_deploy import __version__
 
     path = cache_dir() / f"{model.name}-{__version__}.onnx"
@@ -63,7 +64,7 @@ def exported(model: PublishedModel) -> Path:
         else:
             if contract.checkpoint_sha256 == model.sha256:
                 return path
-    require_export_packages(f"The published {model.name} is exported on first use, which needs")
+    require_export_packages(f"The model {model.name} is exported on first use, which needs")
     from aasist_deploy.export import export_onnx
     from aasist_deploy.models import load_checkpoint
 

@@ -28,14 +28,14 @@ from aasist_deploy.cli.export_plan import (
 )
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.extras import require_export_packages
-from aasist_deploy.published import PUBLISHED, pull
+from aasist_deploy.published import names, pull
 
 
 def export(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help=f"Weights (.pth, .safetensors), or one of: {', '.join(PUBLISHED)}; with --to trt "
+            help=f"Weights (.pth, .safetensors), or one of: {', '.join(names())}; with --to trt "
             "also an exported .onnx file."
         ),
     ],
@@ -132,7 +132,7 @@ def export(
         outputs=names_of(outputs),
         precision=precision,
     )
-    path = pull(checkpoint) if checkpoint in PUBLISHED else Path(checkpoint)
+    path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
     loaded = load_checkpoint(path, None if config is None else read_config(config), code=code)
     with stderr.status("exporting and checking against the checkpoint"):
         result = export_onnx(loaded, output.with_suffix(".onnx"), options)

@@ -8,11 +8,11 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr
-from aasist_deploy.published import PUBLISHED, published, pull_from
+from aasist_deploy.published import named, names, pull_from
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(PUBLISHED)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(names())}.")],
     mirror: Annotated[
         str | None,
         typer.Option(
@@ -31,11 +31,11 @@ def pull(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Get the weights of a published model, check their sha256, and print where they are.
+    """Get the weights of a named model, check their sha256, and print where they are.
 
     Example: WEIGHTS=$(aasist-deploy pull aasist)
     """
-    model = published(name)
+    model = named(name)
     columns = (TextColumn(model.file), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(name, total=model.n_bytes, visible=False)

@@ -13,7 +13,7 @@ import typer
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
 from aasist_deploy.errors import AasistDeployError, PeerLostError, UsageError
 from aasist_deploy.extras import require_train_packages
-from aasist_deploy.published import PUBLISHED, pull
+from aasist_deploy.published import names, pull
 from aasist_deploy.trials import dataset_names, default_split
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="aasist, aasist-l, aasist-l-mini, rawgat-st, rawnet2, or a recipe of your own (.toml)."
+            help="aasist, aasist-l, aasist-l-mini, rawgat-st, rawnet2, or your own (.toml)."
         ),
     ] = None,
     config: Annotated[
@@ -165,8 +165,8 @@ def _options(given: dict[str, Any]) -> "Iterator[str]":
 
 
 def _checkpoint(name_or_path: str | None) -> str | None:
-    """A published name as the file of its weights; a file of that name wins."""
-    if name_or_path in PUBLISHED and not Path(name_or_path).is_file():
+    """The name of a model as the file of its weights; a file of that name wins."""
+    if name_or_path in names() and not Path(name_or_path).is_file():
         return str(pull(name_or_path))
     return name_or_path
 

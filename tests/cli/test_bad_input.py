@@ -66,7 +66,7 @@ def check(result: Any, message: str, code: int = 2) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("none.onnx", "neither a file nor a published model"),
+        ("none.onnx", "neither a file nor the name of a model"),
         ("folder", "is a folder"),
         ("model.plan", "is not a model file: its suffix is '.plan'"),
     ],

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from aasist_deploy import published
-from aasist_deploy.errors import DownloadError, OutputError, UsageError
+from aasist_deploy.errors import CheckpointError, DownloadError, OutputError, UsageError
 from aasist_deploy.published import (
+    PACKAGED,
     PUBLISHED,
+    PackagedModel,
     PublishedModel,
     cache_dir,
     published_by_sha256,
@@ -193,3 +195,39 @@ def test_an_unwritable_cache_says_how_to_choose_another(tmp_path: Path, mirror: 
         pull("tiny", mirror=mirror, cache=tmp_path / "file" / "cache")
     assert caught.value.fix is not None
     assert published.CACHE_VARIABLE in caught.value.fix
+
+
+@pytest.fixture
+def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A made-up packaged model "ours", in a package folder that may be written to."""
+    folder = tmp_path / "package" / "weights"
+    folder.mkdir(parents=True)
+    (folder / "ours.safetensors").write_bytes(CONTENT)
+    monkeypatch.setattr("aasist_deploy.published.resources.files", lambda _: folder.parent)
+    model = PackagedModel(
+        name="ours", file="ours.safetensors", sha256=SHA256, n_bytes=len(CONTENT), licence="MIT"
+    )
+    monkeypatch.setitem(PACKAGED, "ours", model)
+    return folder / "ours.safetensors"
+
+
+def test_weights_of_the_package_need_neither_cache_nor_network(
+    packaged: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(published.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(published.MIRROR_VARIABLE, str(tmp_path / "nothing"))
+    got = pull_from("ours")
+    assert (got.path, got.source) == (packaged, "package")
+    assert not (tmp_path / "cache").exists()
+    assert published.names()[-1] == "ours"
+    assert published.named("ours") is PACKAGED["ours"]
+
+
+def test_weights_of_the_package_that_were_changed_are_refused(packaged: Path) -> None:
+    packaged.write_bytes(CONTENT + b"!")
+    with pytest.raises(CheckpointError, match=r"have sha256 .*, not ") as raised:
+        pull("ours")
+    assert raised.value.fix == "install aasist-deploy again"
+    packaged.unlink()
+    with pytest.raises(CheckpointError, match="are not there"):
+        pull("ours")
