@@ -13,7 +13,7 @@ import pytest
 
 from aasist_deploy.engines import trt
 from aasist_deploy.engines.cuda_memory import CudaError
-from aasist_deploy.engines.tensorrt_runtime import Gpu
+from aasist_deploy.engines.tensorrt_runtime import Gpu, load_tensorrt
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, ShapeError, UsageError
 
 if TYPE_CHECKING:
@@ -570,3 +570,13 @@ def test_altered_plan_is_refused_before_the_gpu_is_touched(fake_plan: Any) -> No
 
 def test_registry_row_and_engine_agree() -> None:
     assert trt.ENGINE.backend == "trt"
+
+
+def test_real_tensorrt_rtx_that_refuses_a_plan_is_quoted(fake_plan: Any) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX")
+    from aasist_deploy.engines.trt_plan import LoadedPlan
+    from aasist_deploy.plan_file import read_plan
+
+    plan, content = read_plan(fake_plan.write())
+    with pytest.raises(ModelFileError, match=r"TensorRT-RTX .* does not take .*Error Code"):
+        LoadedPlan(content, plan, fake_plan.path, load_tensorrt("tensorrt_rtx"))
