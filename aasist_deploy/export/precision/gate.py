@@ -96,7 +96,9 @@ class GateReport:
         rank_correlation: Spearman correlation; None for fewer than three clips.
         threshold: Decision threshold; at or above it a clip counts as bona fide.
         flips: Clips decided differently.
-        topk_changes: Pool name -> clips of which it kept other nodes, or in another order.
+        topk_changes: Pool name -> clips of which it kept other nodes.
+        topk_reordered: Pool name -> clips of which it kept the same nodes in another order, on
+            which the score of RawGAT-ST depends and that of AASIST does not.
         eer: (fp32, lower) equal error rates where both classes are there.
         min_tdcf: (fp32, lower) minimum t-DCF (2019) where ASV error rates are given.
         stress: Name of a synthetic wave (loud, silent, clipped, ...) -> difference of its score;
@@ -112,6 +114,7 @@ class GateReport:
     threshold: float
     flips: int
     topk_changes: dict[str, int]
+    topk_reordered: dict[str, int]
     eer: tuple[float, float] | None = None
     min_tdcf: tuple[float, float] | None = None
     stress: dict[str, float] = field(default_factory=dict)
@@ -158,10 +161,12 @@ def compare_measured(
     a, b = reference.scores, lower.scores
     differences = np.abs(a - b)
     threshold = decision_threshold(reference, audio)
-    changes = {
-        name: int(np.count_nonzero(np.any(order != lower.orders[name], axis=1)))
-        for name, order in reference.orders.items()
-    }
+    changes, reordered = {}, {}
+    for name, order in reference.orders.items():
+        other_nodes = np.any(np.sort(order, 1) != np.sort(lower.orders[name], 1), axis=1)
+        changes[name] = int(np.count_nonzero(other_nodes))
+        reordered[name] = int(np.count_nonzero(np.any(order != lower.orders[name], axis=1)))
+        reordered[name] -= changes[name]
     finite = bool(np.isfinite(b).all())
     rates, tdcf = _error_rates(a, b, audio) if finite and audio.has_both_classes else (None, None)
     report = GateReport(
@@ -172,6 +177,7 @@ def compare_measured(
         threshold=threshold,
         flips=int(np.count_nonzero((a >= threshold) != (b >= threshold))),
         topk_changes=changes,
+        topk_reordered=reordered,
         eer=rates,
         min_tdcf=tdcf,
         stress=dict(stress or {}),
