@@ -241,10 +241,10 @@ def _refused(tensorrt: TensorRt, said: str, path: Path, options: BuildOptions) -
         return EnvironmentLacks(
             message, fix="install TensorRT's lean runtime, or leave out --version-compatible"
         )
-    if _CUDA.search(said):
-        return EnvironmentLacks(message, fix="`aasist-deploy doctor` says what works here")
     if options.refittable and options.for_sm:
         return UsageError(message, fix="build a refittable plan on the GPU, without --for-sm")
+    if _CUDA.search(said):
+        return EnvironmentLacks(message, fix="`aasist-deploy doctor` says what works here")
     return ModelFileError(
         message, fix="export the checkpoint again; -vv shows all that TensorRT says"
     )
