@@ -64,8 +64,11 @@ class ModelContract:
         outputs: Output name -> what it holds.
         class_order: Meaning of the columns of `logits`.
         score: What a score is; higher always means more likely bona fide.
-        precision: Arithmetic of the graph: "fp32".
+        precision: Arithmetic of the graph: "fp32", "fp16" or "bf16".
         fp32_nodes: Nodes kept in fp32 in a graph of lower precision.
+        gate: What a graph of lower precision was checked on before it was accepted, and what came
+            out: clips, differences, flips, kept nodes, error rates; None where it was not checked,
+            and for fp32.
         topk: {"method": "topk" | "rank", "ratios": {pool: kept part}, "values": {pool: name of the
             value that holds the order}, "at_least": nodes that are kept whatever the ratio, 1 where
             it is left out}; the order is the kept indices (topk) or the rank of every node (rank).
@@ -94,6 +97,7 @@ class ModelContract:
     score: str = LOGIT_SCORE
     precision: str = "fp32"
     fp32_nodes: tuple[str, ...] = ()
+    gate: dict[str, Any] | None = None
     topk: dict[str, Any] = field(default_factory=dict)
     batch: tuple[int, int | None] = (1, None)
     calibration: dict[str, Any] | None = None
@@ -126,6 +130,8 @@ class ModelContract:
         for name in ("config", "outputs", "topk", "thresholds", "tools"):
             if not isinstance(getattr(self, name), dict):
                 raise ModelFileError(f"The contract's {name} is no mapping of names to values.")
+        if self.gate is not None and not isinstance(self.gate, dict):
+            raise ModelFileError("The contract's gate is no mapping of names to values.")
         numbers: dict[str, Any] = {f"threshold {n}": v for n, v in self.thresholds.items()}
         if self.calibration is not None:
             given: object = self.calibration

@@ -26,6 +26,7 @@ from aasist_deploy.export import graph_passes
 from aasist_deploy.export.deployed import AsItIs, deployed_form
 from aasist_deploy.export.inference_graph import GraphPoolInference
 from aasist_deploy.export.options import OUTPUTS, ExportOptions
+from aasist_deploy.export.precision import GateReport, PrecisionOptions, lower_file, require_gate
 from aasist_deploy.export.self_check import self_check
 from aasist_deploy.export.shape_lint import Sizes, trace
 from aasist_deploy.models import Aasist
@@ -33,9 +34,10 @@ from aasist_deploy.models.aasist import samples_of_nodes
 from aasist_deploy.onnx_file import parse_onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aasist_deploy.export.inference_layers import InferenceNetwork
+    from aasist_deploy.export.precision import GateAudio
     from aasist_deploy.models import Checkpoint, Network
 
 log = logging.getLogger(__name__)
@@ -57,28 +59,69 @@ class ExportResult:
         path: The file.
         contract: What it says of itself.
         n_nodes: Operators in the graph.
-        max_difference: Largest difference of a logit from eager PyTorch in the self-check.
+        max_difference: Largest difference of a logit from eager PyTorch in the self-check, in fp32.
+        gate: What lower precision changes on real audio; None for fp32, and where it was not
+            measured.
+        moved: Layers that were moved back to fp32 because the gate did not hold.
     """
 
     path: Path
     contract: ModelContract
     n_nodes: int
     max_difference: float
+    gate: GateReport | None = None
+    moved: tuple[str, ...] = ()
 
 
 def export_onnx(
-    checkpoint: Checkpoint, path: Path | str, options: ExportOptions | None = None
+    checkpoint: Checkpoint,
+    path: Path | str,
+    options: ExportOptions | None = None,
+    *,
+    lowering: PrecisionOptions | None = None,
+    audio: GateAudio | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> ExportResult:
     """Write one self-describing ONNX file and check it against the checkpoint.
 
     The file appears at `path` only when the check holds; a file that was there stays otherwise.
 
+    Args:
+        checkpoint: The trained network.
+        path: The `.onnx` file to write.
+        options: How it is written.
+        lowering: How precision is lowered, when `options.precision` is not fp32.
+        audio: Real audio on which lower precision is measured; needed unless `lowering.gated` is
+            False.
+        on_step: Called with a sentence before each measurement of lower precision.
+
     Raises:
         UsageError: options that cannot be exported, or a network that would be exported wrongly.
         OutputError: the place cannot be written.
-        CheckFailed: the written file does not give the checkpoint's logits.
+        CheckFailed: the written file does not give the checkpoint's logits, or lower precision
+            changes the scores too much.
     """
     path, options = Path(path), options or ExportOptions()
+    if options.precision != "fp32":
+        lowering = lowering or PrecisionOptions(precision=options.precision)
+        if lowering.precision != options.precision:
+            raise UsageError(
+                f"The options say {options.precision} and those of the lowering "
+                f"{lowering.precision}."
+            )
+        require_gate(lowering, audio)
+        with _temporary_beside(path) as fp32:
+            exact = export_onnx(checkpoint, fp32, replace(options, precision="fp32"))
+            lowered = lower_file(fp32, path, lowering, audio, on_step=on_step)
+        moved = tuple(name for name, _ in lowered.choice.moved)
+        return ExportResult(
+            path,
+            lowered.contract,
+            lowered.n_nodes,
+            exact.max_difference,
+            lowered.choice.report,
+            moved,
+        )
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", fix="name a file with -o")
     if options.n_samples == "trained":

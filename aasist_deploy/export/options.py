@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OUTPUTS: Final = tuple(output_meanings(LOGIT_SCORE))  # names; the meaning is the network's
 OPSETS: Final = range(18, 24)
-PRECISIONS: Final = ("fp32",)
+PRECISIONS: Final = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,8 @@ class ExportOptions:
         batch: A fixed batch size, or None for any.
         opset: ONNX operator set.
         outputs: Which of score, logits and embedding the file gives.
-        precision: Arithmetic of the graph.
+        precision: Arithmetic of the graph. fp16 and bf16 are made from the fp32 graph, and kept
+            only when their scores on real audio hold (`aasist_deploy.export.precision`).
     """
 
     topk: TopK = "topk"
@@ -66,10 +67,7 @@ class ExportOptions:
             )
         if self.precision not in PRECISIONS:
             raise UsageError(
-                f"The precision '{self.precision}' cannot be exported yet: a graph of reduced "
-                f"precision is accepted only when its scores on real audio are checked, and that "
-                f"check is not part of this version.",
-                fix="use --precision fp32",
+                f"There is no precision '{self.precision}'; known are: {', '.join(PRECISIONS)}."
             )
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"The batch size is {self.batch}; it must be 1 or more.")

@@ -34,7 +34,7 @@ def emulated(model: onnx.ModelProto, form: LowFormat, *, probe: bool = False) ->
     Args:
         model: What `lower_precision` gave.
         form: Its low format.
-        probe: Add an output `largest`: for each low value its largest magnitude, so that an
+        probe: Add an output `largest`: for each of `low_values` its largest magnitude, so that an
             overflow shows even where a later tanh or softmax would hide it.
 
     Returns:
@@ -56,12 +56,19 @@ def emulated(model: onnx.ModelProto, form: LowFormat, *, probe: bool = False) ->
             weight.CopyFrom(numpy_helper.from_array(exact, weight.name))
     del graph.value_info[:]
     if probe:
-        _add_probe(graph, [n for n in low if any(n in node.output for node in graph.node)])
+        _add_probe(graph, low_values(model, form))
     left = [name for name, kind in value_types(result).items() if kind == form.elem_type]
     allowed = {name for name in left if name.endswith(_ROUNDED)}
     if set(left) - allowed:
         raise ModelFileError(f"Left in {form.name} by the emulation: {', '.join(sorted(left)[:3])}")
     return result
+
+
+def low_values(model: onnx.ModelProto, form: LowFormat) -> list[str]:
+    """Names of the values of a lowered graph that are in the low format, in order."""
+    types = value_types(model)
+    made = [name for node in model.graph.node for name in node.output]
+    return [name for name in made if types.get(name) == form.elem_type]
 
 
 _UNROUNDED: Final = ".unrounded"
