@@ -28,7 +28,7 @@ endif
 # The demonstration leaves nothing outside this folder.
 export AASIST_DEPLOY_CACHE ?= $(DEMO)/cache
 
-.PHONY: help demo demo-steps test test-training check lint format types floors deps typos bench wheel clean
+.PHONY: help demo demo-steps test test-training check lint format types floors deps typos bench gpu-check wheel clean
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ typos: $(VENV)/ready ## Check the spelling.
 
 bench: $(VENV)/ready ## Measure speed on this machine; see benchmarks/README.md.
 	$(BIN)/python -m benchmarks.speed_cpu -o benchmarks/results/$$(date +%F)-cpu.json
+
+gpu-check: $(VENV)/ready ## Run the GPU tests and benchmarks; see benchmarks/gpu/README.md.
+	bash benchmarks/gpu/check.sh $(BIN)/python
 
 wheel: $(VENV)/ready ## Build the wheel into dist/.
 	$(BIN)/python -m hatchling build -t wheel

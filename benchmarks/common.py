@@ -45,7 +45,7 @@ class Report:
         self.content: dict[str, Any] = {
             "schema": SCHEMA,
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": _command(),
             "machine": machine(),
             "versions": versions(packages),
             **facts,
@@ -243,6 +243,13 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _command() -> str:
+    """How this program was called, without the places of one machine."""
+    words = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
+    home = str(Path.home())
+    return shlex.join(f"~{w[len(home) :]}" if w.startswith(f"{home}/") else w for w in words)
 
 
 def _short(value: object) -> str:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,10 +25,14 @@ import typer
 from onnx import numpy_helper
 
 from aasist_deploy.audio import fit_length, read_audio
+from aasist_deploy.contract import read_contract
 from aasist_deploy.export import ExportOptions, export_onnx
+from aasist_deploy.export.precision import lower_precision, rule_islands
 from aasist_deploy.models import load_checkpoint
+from aasist_deploy.onnx_file import parse_onnx
 from aasist_deploy.trials import Trial, load_dataset
 from benchmarks.common import MODELS
+from benchmarks.gpu import tie_cases
 from benchmarks.gpu.unpack_clips import to_int16, unpack_clips
 from benchmarks.published_structure import as_published, plain_onnx
 
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHEELS: Final = ("soundfile", "soxr", "cffi", "pycparser", "platformdirs")
+PYCUDA_NEEDS: Final = ("mako", "pytools", "siphash24")
 PLATFORMS: Final = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 FORMS: Final = ("topk", "rank")
 IR_OF_OPSET_17: Final = 8
@@ -64,8 +70,9 @@ def main(
         copy = folder / "models" / f"{name}.pth"
         shutil.copyfile(shared / "models" / "clovaai" / f"{name}.pth", copy)
         write_graphs(folder, name, waves)
+    write_ties(folder)
     if wheels:
-        unpack_wheels(folder / "site")
+        unpack_wheels(folder / "site", shared / "gpu" / "wheels")
     pack(folder, out / "bench.tar.xz")
     pack(corpus.parent, out / "audio.tar", corpus.name)  # FLAC files do not get smaller
 
@@ -100,6 +107,7 @@ def write_graphs(out: Path, name: str, waves: NDArray[np.float32]) -> None:
         made = export_onnx(checkpoint, path, ExportOptions(topk=form))
         print(f"{path.name}: {made.n_nodes} nodes, {made.max_difference:.1e} from eager")
         logits |= {p: logits_of(p, waves) for p in (path, write_opset_17(path))}
+        write_opset_17(write_fp16(path))
     for path, found in logits.items():
         difference = float(np.abs(found - logits[plain]).max())
         print(f"{path.relative_to(out)}: {difference:.1e} from the plain export")
@@ -107,19 +115,42 @@ def write_graphs(out: Path, name: str, waves: NDArray[np.float32]) -> None:
             raise SystemExit(f"{path} gives other logits")
 
 
+def write_fp16(path: Path) -> Path:
+    """The same graph in fp16 with the islands that the rules name; its contract says so.
+
+    Whether its scores hold is what the GPU is asked.
+    """
+    contract, _ = read_contract(path)
+    model = onnx.load(path)
+    islands = rule_islands(model, "fp16")
+    lowered = lower_precision(model, "fp16", islands)
+    target = path.with_suffix(".fp16.onnx")
+    graph = parse_onnx(lowered.SerializeToString(), target).graph_sha256
+    about = replace(contract, precision="fp16", fp32_nodes=tuple(islands), graph_sha256=graph)
+    onnx.helper.set_model_props(lowered, about.to_metadata())
+    onnx.save(lowered, target)
+    read_contract(target)
+    return target
+
+
 def write_opset_17(path: Path) -> Path:
-    """The same graph for TensorRT 8.5, and the type of each value, which it does not keep."""
+    """The same graph for TensorRT 8.5; its contract, whose hash would not fit, lies beside it."""
     older = path.parent.parent / "onnx17" / path.name
     older.parent.mkdir(exist_ok=True)
+    contract, _ = read_contract(path)
     model = at_opset_17(onnx.load(path))
+    del model.metadata_props[:]
     onnx.save(model, older)
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    types = {
-        value.name: onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-        for value in [*graph.value_info, *graph.output]
-    }
-    older.with_suffix(".types.json").write_text(json.dumps(types), encoding="utf-8")
+    text = json.dumps(contract.to_dict())
+    older.with_suffix(".contract.json").write_text(text, encoding="utf-8")
     return older
+
+
+def write_ties(out: Path) -> None:
+    """Graph pooling alone, for scores that tie, for TensorRT of today and for 8.5."""
+    (out / "ties17").mkdir(exist_ok=True)
+    for path in tie_cases.write_cases(out / "ties18"):
+        onnx.save(at_opset_17(onnx.load(path)), out / "ties17" / path.name)
 
 
 def at_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -149,8 +180,11 @@ def logits_of(path: Path, waves: NDArray[np.float32]) -> NDArray[np.float32]:
     return found
 
 
-def unpack_wheels(site: Path) -> None:
-    """What aasist_deploy imports and the GPU machine lacks, for its Python 3.12."""
+def unpack_wheels(site: Path, built: Path) -> None:
+    """What aasist_deploy imports and the GPU machine lacks, for its Python 3.12.
+
+    pycuda exists as source alone; the wheel built from it is in the folder `built`.
+    """
     shutil.rmtree(site, ignore_errors=True)
     folder = site.with_name("wheels")
     platforms = [word for name in PLATFORMS for word in ("--platform", name)]
@@ -158,11 +192,11 @@ def unpack_wheels(site: Path) -> None:
         [
             *(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"),
             *("--python-version", "3.12", "--implementation", "cp", *platforms),
-            *("-d", str(folder), *WHEELS),
+            *("-d", str(folder), *WHEELS, *PYCUDA_NEEDS),
         ],
         check=True,
     )
-    for wheel in folder.glob("*.whl"):
+    for wheel in [*folder.glob("*.whl"), *built.glob("pycuda-*-cp312-*.whl")]:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
     shutil.rmtree(folder)

@@ -80,11 +80,10 @@ STAGES: Final = (
     ),
     Stage(
         "cuda-tests",  # device memory, streams and graphs through pycuda and cuda-python
-        f"{_RTX}AASIST_REQUIRE_GPU=1 python3 -m pytest -q -p no:cacheprovider tests/gpu "
+        "AASIST_REQUIRE_GPU=1 python3 -m pytest -q -p no:cacheprovider tests/gpu "
         "-k 'cuda' --junitxml ~/out/cuda-tests.xml",
         60,
-        after=("rtx-probe",),
-        needs=("rtx",),
+        after=("clips",),
     ),
     Stage(
         "rtx-tests",
@@ -119,15 +118,18 @@ STAGES: Final = (
     ),
     Stage(
         "trt85",
-        "bash benchmarks/gpu/run_trt85.sh -o ~/out/trt85.json --limit-s 260",
+        "bash benchmarks/gpu/run_trt85.sh -o ~/out/trt85.json --limit-s 230",
         280,
         needs=("trt85",),
-        after=("clips",),
+        after=("clips", "rtx-probe"),
+        wanted=lambda: not rtx_runs(),
     ),
     Stage(
         "ort",
-        "PYTHONPATH=$PYTHONPATH:$HOME/ort "
-        f"{_PYTHON}ort_cuda_bench ~/bench -o ~/out/ort.json --limit-s 70",
+        # ONNX Runtime looks for CUDA and cuDNN beside itself; PyTorch's packages have them.
+        "nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])'); "
+        'ln -sfn "$nvidia" ~/ort/nvidia; '
+        f"PYTHONPATH=$HOME/ort:$PYTHONPATH {_PYTHON}ort_cuda_bench ~/bench -o ~/out/ort.json --limit-s 70",
         90,
         needs=("ort",),
         after=("clips",),
