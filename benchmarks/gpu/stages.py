@@ -129,7 +129,8 @@ STAGES: Final = (
         # ONNX Runtime looks for CUDA and cuDNN beside itself; PyTorch's packages have them.
         "nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])'); "
         'ln -sfn "$nvidia" ~/ort/nvidia; '
-        f"PYTHONPATH=$HOME/ort:$PYTHONPATH {_PYTHON}ort_cuda_bench ~/bench -o ~/out/ort.json --limit-s 70",
+        f"PYTHONPATH=$HOME/ort:$PYTHONPATH {_PYTHON}ort_cuda_bench ~/bench "
+        "-o ~/out/ort.json --limit-s 70",
         90,
         needs=("ort",),
         after=("clips",),

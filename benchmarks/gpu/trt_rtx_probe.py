@@ -85,7 +85,7 @@ def run_step(step: str, folder: Path, work: Path, max_batch: int) -> list[dict[s
 
 def device_facts() -> dict[str, Any]:
     """What the driver and PyTorch say of the GPU, and which capabilities TensorRT-RTX names."""
-    import tensorrt_rtx as trt
+    import tensorrt_rtx as trt  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     facts: dict[str, Any] = {"tensorrt_rtx": trt.__version__}
     facts["capabilities"] = [c for c in dir(trt.ComputeCapability) if c.isupper()]
