@@ -1,7 +1,7 @@
 """`aasist-deploy export`: a checkpoint becomes a self-describing ONNX file, or a TensorRT plan."""
 
 from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,12 +23,30 @@ from aasist_deploy.cli.export_plan import (
     WorkspaceOption,
     build_and_print,
     check_destination,
-    check_onnx_input,
+    must_be_lowered,
     require_plan_target,
+)
+from aasist_deploy.cli.export_precision import (
+    Fp32NodesOption,
+    GateAsvOption,
+    GateAudioOption,
+    GateLabelsOption,
+    GateThresholdOption,
+    MaxDifferenceOption,
+    MaxFlipsOption,
+    NoGateOption,
+    NoSearchOption,
+    PrecisionRequest,
+    described,
+    gate_lines,
+    lower_onnx,
 )
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import names, pull
+
+if TYPE_CHECKING:
+    from aasist_deploy.export import ExportOptions
 
 
 def export(
@@ -36,7 +54,7 @@ def export(
         str,
         typer.Argument(
             help=f"Weights (.pth, .safetensors), or one of: {', '.join(names())}; with --to trt "
-            "also an exported .onnx file."
+            "or a lower --precision also an exported .onnx file."
         ),
     ],
     output: Annotated[
@@ -70,7 +88,22 @@ def export(
     outputs: Annotated[
         str, typer.Option(help="Outputs of the file, of: score, logits, embedding.")
     ] = "score,logits",
-    precision: Annotated[str, typer.Option(help="Arithmetic of the graph.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Arithmetic of the graph: fp32, fp16 or bf16. Lower precision is kept only when "
+            "the scores hold on real audio, and is for GPUs: a CPU runs it slower or not at all."
+        ),
+    ] = "fp32",
+    gate_audio: GateAudioOption = None,
+    gate_labels: GateLabelsOption = None,
+    gate_asv: GateAsvOption = None,
+    gate_threshold: GateThresholdOption = None,
+    max_difference: MaxDifferenceOption = None,
+    max_flips: MaxFlipsOption = None,
+    fp32_nodes: Fp32NodesOption = None,
+    no_search: NoSearchOption = False,
+    no_gate: NoGateOption = False,
     profile: ProfileOption = None,
     tf32: Tf32Option = False,
     builder_level: LevelOption = None,
@@ -89,13 +122,15 @@ def export(
 
     A network that would be exported wrongly, such as one that holds a size of the example as a
     constant, is refused with the line of its code that causes it. With --to trt, TensorRT then
-    builds a plan from the file, which stays beside it.
+    builds a plan from the file, which stays beside it. With --precision fp16, layers in which half
+    precision changes scores too much are kept in fp32.
 
     \b
     Example:
       aasist-deploy export aasist -o aasist.onnx
       aasist-deploy export my.pth --config my.conf --topk rank --samples variable -o my.onnx
       aasist-deploy export run/best.safetensors --code nets.py:MyNet -o mine.onnx
+      aasist-deploy export aasist --precision fp16 --gate-audio clips/ -o aasist.fp16.onnx
       aasist-deploy export aasist --to trt --profile 1,8,32 -o aasist.plan
       aasist-deploy export aasist.onnx --to trt -o aasist.plan
     """  # noqa: D301  # \b keeps the lines of the example
@@ -114,43 +149,82 @@ def export(
         no_cache=no_cache,
     )
     check_destination(to, output, request)
+    lowering = PrecisionRequest(
+        precision=precision,
+        gate_audio=gate_audio,
+        gate_labels=gate_labels,
+        gate_asv=gate_asv,
+        gate_threshold=gate_threshold,
+        max_difference=max_difference,
+        max_flips=max_flips,
+        fp32_nodes=fp32_nodes,
+        no_search=no_search,
+        no_gate=no_gate,
+    )
     if to == "trt":
         require_plan_target(request)
-        if checkpoint.endswith(".onnx"):
-            check_onnx_input(Path(checkpoint), precision)
-            build_and_print(Path(checkpoint), output, request, json_=json_, exported=None)
-            return
+    from_onnx = checkpoint.endswith(".onnx")
+    if from_onnx and to == "trt" and not must_be_lowered(Path(checkpoint), precision):
+        build_and_print(Path(checkpoint), output, request, json_=json_, exported=None)
+        return
     require_export_packages("Exporting needs")
-    from aasist_deploy.export import ExportOptions, export_onnx
+    lowering.check()
+    target = output.with_suffix(".onnx")
+    if from_onnx:
+        said, line = lower_onnx(Path(checkpoint), target, lowering)
+    else:
+        from aasist_deploy.export import ExportOptions
+
+        options = ExportOptions(
+            topk=topk or ("rank" if to == "trt" else "topk"),  # type: ignore[arg-type]  # checked there
+            n_samples=n_samples_of(samples),
+            batch=number_or(batch, "dynamic", "--batch"),
+            opset=opset,
+            outputs=names_of(outputs),
+            precision=precision,
+        )
+        said, line = _export(checkpoint, config, code, target, options, lowering)
+    if json_ and to == "onnx":
+        print_json(said)
+        return
+    (stderr if json_ else stdout).print(line, markup=False)  # one JSON object alone on stdout
+    if to == "trt":
+        build_and_print(target, output, request, json_=json_, exported=said)
+
+
+def _export(
+    checkpoint: str,
+    config: Path | None,
+    code: str | None,
+    target: Path,
+    options: "ExportOptions",
+    lowering: PrecisionRequest,
+) -> tuple[dict[str, Any], str]:
+    """Write the .onnx file of a checkpoint; what is said of it, as JSON and as lines."""
+    from aasist_deploy.export import export_onnx
     from aasist_deploy.models import load_checkpoint, read_config
 
-    options = ExportOptions(
-        topk=topk or ("rank" if to == "trt" else "topk"),  # type: ignore[arg-type]  # checked there
-        n_samples=n_samples_of(samples),
-        batch=number_or(batch, "dynamic", "--batch"),
-        opset=opset,
-        outputs=names_of(outputs),
-        precision=precision,
-    )
     path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
     loaded = load_checkpoint(path, None if config is None else read_config(config), code=code)
-    with stderr.status("exporting and checking against the checkpoint"):
-        result = export_onnx(loaded, output.with_suffix(".onnx"), options)
+    lower = options.precision != "fp32"
+    n_samples = loaded.model.n_samples if options.n_samples == "trained" else options.n_samples
+    with stderr.status("exporting and checking against the checkpoint") as status:
+        result = export_onnx(
+            loaded,
+            target,
+            options,
+            lowering=lowering.options() if lower else None,
+            audio=lowering.audio(n_samples) if lower else None,
+            on_step=status.update,
+        )
     said = {
         "path": str(result.path),
         "n_nodes": result.n_nodes,
         "max_difference": result.max_difference,
         "contract": result.contract.to_dict(),
     }
-    if json_ and to == "onnx":
-        print_json(said)
-        return
-    size_mb = result.path.stat().st_size / 1e6
-    console = stderr if json_ else stdout  # one JSON object alone on stdout
-    console.print(
-        f"{result.path}: {result.contract.architecture}, {result.n_nodes} nodes, {size_mb:.1f} MB; "
-        f"largest difference from the checkpoint {result.max_difference:.1e}",
-        markup=False,
-    )
-    if to == "trt":
-        build_and_print(result.path, output, request, json_=json_, exported=said)
+    about = f"largest difference from the checkpoint {result.max_difference:.1e}"
+    lines = [about + (" in fp32" if lower else "")]
+    if lower:
+        lines += gate_lines(result.gate, result.moved)
+    return said, described(result.path, result.contract, result.n_nodes, lines)

@@ -208,23 +208,24 @@ def require_plan_target(request: PlanRequest) -> None:
     require_target(request.options())
 
 
-def check_onnx_input(model: Path, precision: str) -> None:
-    """Refuse another precision than the file has: it was decided when the file was exported.
+def must_be_lowered(model: Path, precision: str) -> bool:
+    """Whether an exported file must be lowered to the precision before it is built.
 
     Raises:
-        UsageError: another precision was asked for.
+        UsageError: the file has a lower precision already, and another one was asked for.
         ModelFileError: not an exported file.
     """
     from aasist_deploy.contract import read_contract
 
     contract, _ = read_contract(model)
-    if precision not in ("fp32", contract.precision):
+    if precision in ("fp32", contract.precision):
+        return False  # a plan computes as its graph does
+    if contract.precision != "fp32":
         raise UsageError(
-            f"{model} is {contract.precision}, and --precision {precision} was asked for; the "
-            f"precision of a plan is that of its graph.",
-            fix=f"export the checkpoint: aasist-deploy export CHECKPOINT --to trt --precision "
-            f"{precision} -o model.plan",
+            f"{model} is {contract.precision}, and --precision {precision} was asked for.",
+            fix="give the fp32 file that it was made from, or the checkpoint",
         )
+    return True
 
 
 def build_and_print(

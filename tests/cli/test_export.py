@@ -60,8 +60,13 @@ def test_result_as_json(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--precision", "fp16"), "The precision 'fp16' cannot be exported yet"),
-        (("--precision", "int8"), "The precision 'int8' cannot be exported yet"),
+        (("--precision", "fp16"), "accepted for its scores on real audio, and no audio was given"),
+        (("--precision", "int8"), "There is no lower precision 'int8'; known are: fp16, bf16"),
+        (("--max-flips", "1"), "--max-flips belongs to lower precision, and fp32 was asked for"),
+        (
+            ("--precision", "fp16", "--no-gate", "--gate-audio", "clips"),
+            "--no-gate measures nothing, and --gate-audio was given",
+        ),
         (("--topk", "sort"), "no top-k form 'sort'"),
         (
             ("--samples", "long"),

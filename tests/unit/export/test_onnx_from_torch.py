@@ -237,7 +237,7 @@ def test_node_counts_of_any_length_are_tables_of_whole_numbers(
         ({"outputs": ("score", "llr")}, "Unknown outputs llr; known are: score, logits, embedding"),
         ({"outputs": ()}, "none given"),
         ({"outputs": ("embedding",)}, "cannot be scored with"),
-        ({"precision": "fp16"}, "'fp16' cannot be exported yet: .* scores on real audio"),
+        ({"precision": "int8"}, "no precision 'int8'; known are: fp32, fp16, bf16"),
         ({"batch": 0}, "batch size is 0"),
     ],
 )
