@@ -35,7 +35,7 @@ from aasist_deploy.errors import (
 from aasist_deploy.export.builder_config import builder_config, keep_timing_cache
 from aasist_deploy.export.plan_cache import find_plan, keep_plan
 from aasist_deploy.export.plan_options import BuildOptions
-from aasist_deploy.export.plan_report import write_report
+from aasist_deploy.export.plan_report import deserialized, write_report
 from aasist_deploy.export.tensorrt_network import Network, layers, parse_network
 from aasist_deploy.export.watched_build import Watch, run_watched
 from aasist_deploy.plan_file import PlanContract, write_plan
@@ -221,7 +221,26 @@ def _build(
     if content is None:
         raise _refused(tensorrt, messages.said(), path, options)
     keep_timing_cache(config, options, tensorrt)
+    if target.gpu is not None:
+        _check_loads(content, target, messages, path)
     return content
+
+
+def _check_loads(content: bytes, target: Target, messages: Messages, path: Path) -> None:
+    """Refuse a plan that this GPU does not take: being built does not mean that it can run.
+
+    Measured: TensorRT-RTX 1.7.1 builds for the GPU of an H200, and then refuses to load the plan.
+    """
+    messages.forget()
+    if deserialized(target.tensorrt, content, messages) is None:
+        assert target.gpu is not None
+        raise EnvironmentLacks(
+            f"{target.tensorrt.title} built a plan from {path} that it cannot load on "
+            f"{target.gpu.name} (sm {target.gpu.sm_text}): {messages.said()}.",
+            fix="use TensorRT on this GPU: pip install 'aasist-deploy[trt]'"
+            if target.tensorrt.name == "tensorrt_rtx"
+            else "`aasist-deploy doctor` says what works here",
+        )
 
 
 def _refused(tensorrt: TensorRt, said: str, path: Path, options: BuildOptions) -> AasistDeployError:

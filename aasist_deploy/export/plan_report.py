@@ -54,6 +54,23 @@ def write_report(
     write_onnx_file(place, (json.dumps(text, indent=1) + "\n").encode())
 
 
+def deserialized(tensorrt: TensorRt, content: bytes, messages: Messages) -> Any | None:  # noqa: ANN401
+    """The engine of a plan that was built here, on the current GPU; None when it does not load.
+
+    Args:
+        tensorrt: The TensorRT that built it.
+        content: The plan's bytes.
+        messages: TensorRT's logger, which then knows why.
+    """
+    try:
+        runtime = tensorrt.module.Runtime(messages.logger)
+    except (TypeError, RuntimeError):  # pybind11 says TypeError for a null pointer
+        return None
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = True  # the plan was made here, a moment ago
+    return runtime.deserialize_cuda_engine(content)
+
+
 def _inspected(
     tensorrt: TensorRt, gpu: Gpu | None, content: bytes, messages: Messages
 ) -> tuple[dict[str, Any] | None, str | None]:
@@ -62,15 +79,12 @@ def _inspected(
         return None, "the plan is for other machines, and no GPU loaded it"
     module = tensorrt.module
     with primary_context(gpu):
-        runtime = module.Runtime(messages.logger)
-        if hasattr(runtime, "engine_host_code_allowed"):
-            runtime.engine_host_code_allowed = True  # the plan was made here, a moment ago
-        engine = runtime.deserialize_cuda_engine(content)
+        engine = deserialized(tensorrt, content, messages)
         if engine is None:
             return None, messages.said()
         inspector = engine.create_engine_inspector()
         text = inspector.get_engine_information(module.LayerInformationFormat.JSON)
-        del inspector, engine, runtime
+        del inspector, engine
     try:
         return dict(json.loads(text)), None
     except (ValueError, TypeError):

@@ -369,6 +369,16 @@ class FakeTensorRt:
         self.config: Any = None
         self.network_flags = -1
         self.builder_error: Exception | None = None
+        self.refuses_to_load: str | None = None
+
+    def Runtime(self, logger: Any) -> Any:  # noqa: N802  # TensorRT's name
+        def load(content: bytes) -> bytes | None:
+            if self.refuses_to_load is None:
+                return content
+            logger.log(SimpleNamespace(name="ERROR"), self.refuses_to_load)
+            return None
+
+        return SimpleNamespace(deserialize_cuda_engine=load)
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802  # TensorRT's name
         if self.builder_error is not None:
@@ -493,6 +503,17 @@ def test_no_plan_from_the_builder_is_told_by_its_reason(
     assert (said or "gave no reason") in str(caught.value)
     assert fix in str(caught.value.fix)  # type: ignore[attr-defined]
     assert not (tmp_path / "a.plan").exists()
+
+
+def test_plan_that_the_gpu_does_not_load_is_refused_and_not_kept(
+    fake_tensorrt: FakeTensorRt, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    fake_tensorrt.refuses_to_load = "The engine cannot run on this GPU"
+    with pytest.raises(EnvironmentLacks, match=r"cannot load on NVIDIA H200 \(sm 9\.0\): The eng"):
+        build_plan(model(), tmp_path / "a.plan")
+    assert not (tmp_path / "a.plan").exists()
+    fake_tensorrt.refuses_to_load = None
+    assert not build_plan(model(), tmp_path / "a.plan").from_cache
 
 
 def test_builder_that_cannot_be_made_is_told(
