@@ -7,6 +7,9 @@ import pytest
 
 from aasist_deploy import doctor, extras
 from aasist_deploy.doctor import Finding, examine
+from aasist_deploy.engines import tensorrt_runtime
+from aasist_deploy.engines.tensorrt_runtime import Gpu, TensorRt
+from aasist_deploy.errors import EnvironmentLacks
 
 
 def findings() -> dict[str, Finding]:
@@ -23,12 +26,51 @@ def test_this_environment_runs_both_backends_and_exports() -> None:
 
 def test_every_finding_that_does_not_work_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aasist_deploy.engines.find_spec", lambda _name: None)
+    monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda _name: None)
     monkeypatch.setattr(extras, "find_spec", lambda _name: None)
     found = findings()
     assert not any(finding.works for finding in found.values())
     assert found["onnx"].detail == "needs onnxruntime: pip install 'aasist-deploy[onnx]'"
     assert found["torch"].detail == "needs torch: pip install 'aasist-deploy[torch]'"
     assert "aasist-deploy[export" in found["export"].detail
+    assert "TensorRT is not installed" in found["trt"].detail
+    assert "pip install 'aasist-deploy[trt]'" in found["trt"].detail
+
+
+@pytest.fixture
+def fake_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TensorRT of which nothing but the name is there."""
+    found = TensorRt(SimpleNamespace(), "tensorrt", "10.13.3.9")
+    monkeypatch.setattr(doctor, "load_tensorrt", lambda: found)
+
+
+@pytest.mark.usefixtures("fake_tensorrt")
+def test_tensorrt_without_a_gpu_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver() -> None:
+        raise EnvironmentLacks("There is no driver.", fix="get one")
+
+    monkeypatch.setattr(doctor, "probe_gpus", no_driver)
+    finding = findings()["trt"]
+    assert not finding.works
+    assert finding.detail == (
+        "TensorRT 10.13.3.9 (module tensorrt), but: There is no driver. get one"
+    )
+
+
+@pytest.mark.usefixtures("fake_tensorrt")
+def test_tensorrt_with_a_gpu_works_when_its_memory_can_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = Gpu(0, "NVIDIA H200", (9, 0), 140 * 2**30, "13.0")
+    monkeypatch.setattr(doctor, "probe_gpus", lambda: [gpu])
+    monkeypatch.setattr(doctor, "_is_installed", lambda package: package == "cuda.bindings")
+    finding = findings()["trt"]
+    assert finding.works
+    assert "GPU 0: NVIDIA H200, sm 9.0, 140 GiB; driver for CUDA 13.0" in finding.detail
+    monkeypatch.setattr(doctor, "_is_installed", lambda _package: False)
+    finding = findings()["trt"]
+    assert not finding.works
+    assert "running plans needs pycuda or cuda-python" in finding.detail
 
 
 def test_provider_that_the_build_lacks_is_told(fake_onnxruntime: Any) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from aasist_deploy.contract import ModelContract
@@ -19,9 +22,7 @@ from aasist_deploy.plan_file import (
     write_plan,
 )
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CONTENT = b"the bytes of a plan" * 100
 PLAN = PlanContract(
     contract=ModelContract(
@@ -200,3 +201,18 @@ def test_a_plan_is_read_without_tensorrt_torch_and_onnx() -> None:
         "assert not {'tensorrt', 'tensorrt_rtx', 'torch', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_description_is_what_its_schema_and_the_document_say(plan: Path) -> None:
+    schema = json.loads((DOCS / "schemas" / "plan.schema.json").read_text())
+    contract = json.loads((DOCS / "schemas" / "contract.schema.json").read_text())
+    said = json.loads(json_path(plan).read_text())
+    jsonschema.validate(said, schema)
+    jsonschema.validate(said["contract"], contract)
+    assert said.keys() == schema["properties"].keys()
+    text = (DOCS / "contract.md").read_text().partition("## Plans")[2]
+    assert said.keys() <= set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    for sm in ("9.0", "8.0 8.6 12.0", "8.0+"):
+        jsonschema.validate({**said, "sm": sm}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**said, "sm": "sm90"}, schema)
