@@ -33,6 +33,7 @@ PLAN = PlanContract(
         min_samples=64_600,
         outputs={"score": "logit of bona fide, (batch,)"},
         checkpoint_sha256="ab" * 32,
+        graph_sha256="ef" * 32,
         precision="fp16",
         fp32_nodes=("pool_S/Gemm",),
         calibration={"scale": 1.5, "offset": -0.25},
