@@ -27,6 +27,7 @@ from aasist_deploy.export import ExportOptions, export_onnx
 from aasist_deploy.export.precision import (
     FORMATS,
     bridged,
+    choose_islands,
     emulated,
     lower_precision,
     required_islands,
@@ -56,6 +57,9 @@ def main(
     topk: str = "rank",
     clips: Annotated[int | None, typer.Option(help="So many of each split only.")] = None,
     threads: int = 1,
+    search: Annotated[
+        bool, typer.Option(help="The islands that the search finds, in place of fixed ones.")
+    ] = False,
 ) -> None:
     """Measure and write one JSON report."""
     audio = gate_audio(root, clips)
@@ -74,7 +78,8 @@ def main(
             options = ExportOptions(topk=topk)  # type: ignore[arg-type]  # checked by it
             export_onnx(load_checkpoint(weights), path, options)
             contract, _ = read_contract(path)
-            measure_model(report, name, onnx.load(path), contract, audio, threads)
+            measured = search_model if search else measure_model
+            measured(report, name, onnx.load(path), contract, audio, threads)
 
 
 def gate_audio(root: Path, clips: int | None) -> GateAudio:
@@ -122,6 +127,33 @@ def measure_model(
                 n_casts=sum(node.op_type == "Cast" for node in low.graph.node),
                 **result.to_dict(),
                 ties=ties(head, contract, encoded, threads),
+            )
+
+
+def search_model(
+    report: Report,
+    name: str,
+    model: onnx.ModelProto,
+    contract: ModelContract,
+    audio: GateAudio,
+    threads: int,
+) -> None:
+    """A row for each precision: what `choose_islands` moves to fp32, what the gate then says."""
+    for precision in FORMATS:
+        with report.step(f"{name} {precision}"):
+            choice = choose_islands(
+                model, contract, precision, audio, threads=threads, on_step=typer.echo
+            )
+            low = lower_precision(model, precision, choice.islands)
+            report.row(
+                model=name,
+                precision=precision,
+                islands="by search",
+                moved=[f"{group}: {why}" for group, why in choice.moved],
+                n_fp32_nodes=len(choice.islands),
+                n_nodes=len(low.graph.node),
+                n_casts=sum(node.op_type == "Cast" for node in low.graph.node),
+                **(choice.report.to_dict() if choice.report else {}),
             )
 
 
