@@ -60,6 +60,7 @@ def main(
     search: Annotated[
         bool, typer.Option(help="The islands that the search finds, in place of fixed ones.")
     ] = False,
+    only: Annotated[str | None, typer.Option(help="This set of islands alone.")] = None,
 ) -> None:
     """Measure and write one JSON report."""
     audio = gate_audio(root, clips)
@@ -78,8 +79,10 @@ def main(
             options = ExportOptions(topk=topk)  # type: ignore[arg-type]  # checked by it
             export_onnx(load_checkpoint(weights), path, options)
             contract, _ = read_contract(path)
-            measured = search_model if search else measure_model
-            measured(report, name, onnx.load(path), contract, audio, threads)
+            if search:
+                search_model(report, name, onnx.load(path), contract, audio, threads)
+            else:
+                measure_model(report, name, onnx.load(path), contract, audio, threads, only)
 
 
 def gate_audio(root: Path, clips: int | None) -> GateAudio:
@@ -105,17 +108,22 @@ def measure_model(
     contract: ModelContract,
     audio: GateAudio,
     threads: int,
+    only: str | None,
 ) -> None:
     """A row for each precision and set of islands."""
     encoder, head = halves(model)
     reference = measure(head, _inner(contract), encode(encoder, audio, threads), threads=threads)
     for precision, form in FORMATS.items():
-        encoded = None
+        done: dict[bytes, Waves] = {}
         for label, islands in variants(model, precision).items():
+            if only not in (None, label):
+                continue
             low = lower_precision(model, precision, islands)
             encoder, head = halves(emulated(low, form))
-            if encoded is None:  # the encoder of all variants is the same
-                encoded = encode(encoder, audio, threads)
+            same = encoder.graph.SerializeToString()
+            if same not in done:
+                done[same] = encode(encoder, audio, threads)
+            encoded = done[same]
             lower = measure(head, _inner(contract), encoded, threads=threads)
             result = compare_measured(reference, lower, audio, GateLimits.of(precision))
             report.row(
@@ -158,7 +166,8 @@ def search_model(
 
 
 def variants(model: onnx.ModelProto, precision: str) -> dict[str, list[str]]:
-    """Name of a set of islands -> its nodes; the encoder is low in all of them."""
+    """Name of a set of islands -> its nodes."""
+    front_end = [n.name for n in model.graph.node if n.name.startswith("front_end")]
     rule = list(rule_islands(model, precision))
     graph_head = [
         node.name for node in model.graph.node if not node.name.startswith(("front_end", "encoder"))
@@ -167,6 +176,7 @@ def variants(model: onnx.ModelProto, precision: str) -> dict[str, list[str]]:
         "none but what the format cannot hold": list(required_islands(model, precision)),
         "by rule": rule,
         "graph head": bridged(model, [*rule, *graph_head]),
+        "by rule, and the front end": bridged(model, [*rule, *front_end]),
     }
 
 

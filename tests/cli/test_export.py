@@ -47,7 +47,9 @@ def test_result_as_json(
 
     contract, _ = read_contract(small_onnx())
 
-    def export_onnx(_checkpoint: object, path: Path, _options: object) -> ExportResult:
+    def export_onnx(
+        _checkpoint: object, path: Path, _options: object, **_more: object
+    ) -> ExportResult:
         path.touch()
         return ExportResult(path, contract, 339, 1e-7)
 
@@ -112,7 +114,7 @@ def test_failed_check_exits_with_one(
     import aasist_deploy.export as export_package
     from aasist_deploy.errors import CheckFailed
 
-    def export_onnx(*_: object) -> None:
+    def export_onnx(*_: object, **_more: object) -> None:
         raise CheckFailed("The exported model is 1.00e-02 away from the checkpoint.", fix="report")
 
     monkeypatch.setattr(export_package, "export_onnx", export_onnx)
