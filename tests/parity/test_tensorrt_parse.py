@@ -21,7 +21,7 @@ from aasist_deploy.engines.tensorrt_runtime import Messages, TensorRt, load_tens
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.export import ExportOptions, export_onnx
 from aasist_deploy.export.engine_from_onnx import BuildOptions, build_plan
-from aasist_deploy.export.precision import bridged, lower_precision, rule_islands
+from aasist_deploy.export.precision import lower_precision, rule_islands
 from aasist_deploy.export.precision.lowering import value_types
 from aasist_deploy.export.tensorrt_network import layers, parse_network, unsupported_nodes
 from aasist_deploy.models import load_checkpoint, read_config
@@ -86,8 +86,7 @@ def graph(
             source = fp32(name, form)
             contract, _ = read_contract(source)
             model = onnx.load(source)
-            islands = [*rule_islands(model, precision), *before_recurrent(model)]
-            islands = bridged(model, islands)
+            islands = list(rule_islands(model, precision))
             low = lower_precision(model, precision, islands)
             digest = parse_onnx(low.SerializeToString(), path).graph_sha256
             said = replace(
@@ -98,24 +97,6 @@ def graph(
         return path
 
     return get
-
-
-def before_recurrent(model: onnx.ModelProto) -> list[str]:
-    """The activations that recurrent layers read.
-
-    TensorRT-RTX 1.7.1 fails on a GRU whose input was in half precision just before (an error of its
-    own in the shape of a reshape, at any batch); with this one node in fp32 it builds.
-    """
-    makers = {output: node for node in model.graph.node for output in node.output}
-    found = []
-    for node in model.graph.node:
-        if node.op_type == "GRU":
-            maker = makers[node.input[0]]
-            while maker.op_type in ("Transpose", "Squeeze"):
-                maker = makers[maker.input[0]]
-            if maker.op_type != "GRU":
-                found.append(maker.name)
-    return found
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

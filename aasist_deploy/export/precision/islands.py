@@ -6,6 +6,7 @@
 | ranking | rounding makes ties, and ties change which nodes graph pooling keeps |
 | sums | softmax and means add many values: the sum, not its terms, has to be representable |
 | recurrent | a GRU's state is rounded at every step, where no emulation of the graph sees it |
+| recurrent | what makes a GRU's input: TensorRT-RTX 1.7.1 builds none behind a half-precision node |
 | last layer | the score itself: 16 bits of a logit are a step of 0.008 at 11 |
 | between islands | a node that only islands read and feed would cost two Casts and save nothing |
 
@@ -70,7 +71,7 @@ def rule_islands(model: onnx.ModelProto, precision: str) -> dict[str, str]:
         elif node.op_type in _SUMMING:
             add([node.name], "sums")
         elif node.op_type in _RECURRENT:
-            add([node.name], "recurrent")
+            add([node.name, *_sequence(node, makers)], "recurrent")
     for value in model.graph.output:
         if value.name in makers:
             add(_projection(makers[value.name], makers), "last layer")
@@ -165,6 +166,17 @@ def _projection(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> list
                 found[maker.name] = None
                 waiting.append(maker)
     return list(found)
+
+
+def _sequence(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> list[str]:
+    """The node that computes what a recurrent one reads, and those that only move it."""
+    names = []
+    while (maker := makers.get(node.input[0])) is not None:
+        names.append(maker.name)
+        if maker.op_type not in MOVING:
+            break
+        node = maker
+    return names
 
 
 def _inside(name: str, layer: str) -> bool:
