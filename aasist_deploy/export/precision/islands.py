@@ -6,7 +6,7 @@
 | ranking | rounding makes ties, and ties change which nodes graph pooling keeps |
 | sums | softmax and means add many values: the sum, not its terms, has to be representable |
 | recurrent | a GRU's state is rounded at every step, where no emulation of the graph sees it |
-| recurrent | what makes a GRU's input: TensorRT-RTX 1.7.1 builds none behind a half-precision node |
+| recurrent | what makes a GRU's input: TensorRT-RTX 1.7.1 builds none behind a node in fp16 |
 | last layer | the score itself: 16 bits of a logit are a step of 0.008 at 11 |
 | between islands | a node that only islands read and feed would cost two Casts and save nothing |
 
