@@ -72,7 +72,12 @@ def test_json_says_what_was_pulled_from_where(mirror: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "exit_code", "words"),
     [
-        ("nope", 2, "error: 'nope' is not the name of a model; known: aasist, aasist-l, tiny, aasist-l-mini."),
+        (
+            "nope",
+            2,
+            "error: 'nope' is not the name of a model; known: aasist, aasist-l, tiny, "
+            "aasist-l-mini.",
+        ),
         (
             "tiny",
             3,
