@@ -68,14 +68,14 @@ def check(result: Any, message: str, code: int = 2) -> None:
     [
         ("none.onnx", "neither a file nor the name of a model"),
         ("folder", "is a folder"),
-        ("model.plan", "is not a model file: its suffix is '.plan'"),
+        ("model.bin", "is not a model file: its suffix is '.bin'"),
     ],
 )
 def test_model_that_is_no_model_file(
     model: str, message: str, cli: Any, clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "model.plan").touch()
+    (tmp_path / "model.bin").touch()
     check(cli("score", tmp_path / model, clip("a.wav")), message)
 
 
@@ -84,7 +84,7 @@ def test_unknown_backend(
 ) -> None:
     for model in (small_onnx(), "aasist"):
         result = cli("score", model, clip("a.wav"), "--backend", "tpu")
-        check(result, "There is no backend 'tpu'; known are: onnx, torch.")
+        check(result, "There is no backend 'tpu'; known are: onnx, torch, trt.")
 
 
 def test_backend_for_another_kind_of_file(

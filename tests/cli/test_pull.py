@@ -75,8 +75,10 @@ def test_json_says_what_was_pulled_from_where(mirror: Path, tmp_path: Path) -> N
         (
             "nope",
             2,
-            "error: 'nope' is not the name of a model; known: aasist, aasist-l, tiny, "
-            "aasist-l-mini.",
+            (
+                "error: 'nope' is not the name of a model; known: aasist, aasist-l, tiny, "
+                "aasist-l-mini."
+            ),
         ),
         (
             "tiny",
