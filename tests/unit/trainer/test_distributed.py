@@ -290,7 +290,7 @@ def test_torchrun_gives_the_losses_of_one_process(tiny_recipe: MakeRecipe, tmp_p
     train(recipe, tmp_path / "one")
     done = torchrun(recipe, tmp_path / "two")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("best.safetensors (epoch 1)") == 1
+    assert done.stdout.count("best.safetensors (") == 1  # one process speaks
     assert "find_unused_parameters" not in done.stderr
     np.testing.assert_allclose(
         figures(tmp_path / "two", "loss"), figures(tmp_path / "one", "loss"), rtol=LOSS_RTOL
