@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,7 +28,6 @@ from aasist_deploy.scores import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from aasist_deploy.engines import Engine
     from aasist_deploy.metrics import Bootstrap, FixedAsvRates
@@ -172,7 +173,7 @@ def report_of(
             "name": dataset.name,
             "split": dataset.split,
             "metrics": dataset.metrics,
-            "root": str(root),
+            "root": None if root is None else str(root),
             "protocol": str(dataset.protocol),
             "asv_scores": None if dataset.asv_scores is None else str(dataset.asv_scores),
             "n_trials": len(dataset.trials),
@@ -225,10 +226,14 @@ def environment() -> dict[str, str]:
     return found
 
 
-def _common_folder(dataset: Dataset) -> Path:
-    """The folder that the protocol and the audio share."""
-    folder = dataset.protocol.resolve().parent
-    audio = dataset.trials[0].path.resolve()
-    while folder not in audio.parents and folder != folder.parent:
-        folder = folder.parent
-    return folder
+def _common_folder(dataset: Dataset) -> Path | None:
+    """The folder that the protocol and all audio share, as they are named; None if only the root.
+
+    Links are not followed: audio that is linked into the folder of its protocol lies there.
+    """
+    folder = Path(os.path.abspath(dataset.protocol)).parent  # noqa: PTH100  # resolve() follows
+    for parent in {os.path.dirname(trial.path) for trial in dataset.trials}:  # noqa: PTH120
+        audio = Path(os.path.abspath(parent))  # noqa: PTH100
+        while folder != audio and folder not in audio.parents and folder != folder.parent:
+            folder = folder.parent
+    return None if folder == folder.parent else folder

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from aasist_deploy.trials import Dataset, load_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LEVELS = {"good1": 0.5, "good2": 0.3, "bad1": -0.2, "bad2": 0.35, "bad3": -0.4}
 
@@ -116,7 +117,7 @@ def test_report_holds_the_stable_names_and_is_json(
     assert {"eer_percent", "min_tdcf_2019", "n_bonafide", "n_spoof", "attacks"} <= set(read)
     assert read["schema"] == "aasist-deploy/report/1"
     assert read["command"] == "aasist-deploy eval"
-    assert read["dataset"]["root"] == str(tmp_path.resolve())
+    assert read["dataset"]["root"] == str(tmp_path)
     assert read["dataset"]["n_trials"] == 5
     assert read["backend"] == {"name": "fake", "device": "nothing", "details": {}}
     assert read["model"]["architecture"] == "Fake"
@@ -124,3 +125,38 @@ def test_report_holds_the_stable_names_and_is_json(
     assert read["timing"]["trials_per_second"] > 0
     assert read["audio"] == {"n_second_decoder": 0, "n_resampled": 0, "n_tiled": 0, "n_cut": 0}
     assert "numpy" in read["environment"]
+
+
+def test_root_is_the_folder_of_links_not_of_what_they_lead_to(
+    dataset: Callable[..., Dataset], fake_engine: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    trials = dataset()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for trial in trials.trials:
+        there = trial.path.rename(elsewhere / trial.path.name)
+        trial.path.symlink_to(there)
+    assert root_in_report(trials, fake_engine()) == str(trials.protocol.parent)
+
+
+def test_root_is_what_protocol_and_all_audio_share(
+    dataset: Callable[..., Dataset],
+    fake_engine: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trials = dataset()
+    protocol = tmp_path / "protocols" / "p.txt"
+    assert root_in_report(replace(trials, protocol=protocol), fake_engine()) == str(tmp_path)
+    nowhere = replace(trials, protocol=Path("/elsewhere/p.txt"))
+    assert root_in_report(nowhere, fake_engine()) is None
+    monkeypatch.chdir(tmp_path)
+    relative = tuple(replace(t, path=t.path.relative_to(tmp_path)) for t in trials.trials)
+    named = replace(trials, trials=relative, protocol=Path("protocols/p.txt"))
+    assert root_in_report(named, fake_engine()) == str(tmp_path)
+
+
+def root_in_report(trials: Dataset, engine: Any) -> str | None:
+    evaluation = evaluate(engine, trials)
+    report = report_of(evaluation, metrics_of(evaluation), engine, "aasist-deploy eval")
+    root: str | None = report["dataset"]["root"]
+    return root
