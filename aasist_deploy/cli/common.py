@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The remaining time is told from the progress of so long: a step of training can take a minute.
+SPEED_PERIOD_S = 900.0
+
 # Results go to stdout, everything a person watches goes to stderr.
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -63,7 +66,12 @@ def progress_bar(description: str, total: int | None) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
+    with Progress(
+        *columns,
+        console=stderr,
+        disable=not stderr.is_terminal,
+        speed_estimate_period=SPEED_PERIOD_S,
+    ) as progress:
         progress.add_task(description, total=total)
         yield progress
 
