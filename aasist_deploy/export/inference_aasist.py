@@ -57,7 +57,11 @@ class InferenceAasist(InferenceNetwork):
 
     def forward(self, wave: Tensor) -> tuple[Tensor, ...]:
         """(B, N) -> score (B,), logits (B, 2), embedding, then one order for each pooling."""
-        e = self.encoder(self.front_end(wave)).abs()  # (B, C, 23, T)
+        return self.from_frames(self.encoder(self.front_end(wave)))
+
+    def from_frames(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """The encoder's map (B, C, 23, T) -> what `forward` gives."""
+        e = frames.abs()
         orders: dict[str, Tensor] = {}
         s = self.GAT_layer_S(torch.amax(e, dim=3).transpose(1, 2) + self.pos_S)
         s = self._pool("pool_S", s, orders)
