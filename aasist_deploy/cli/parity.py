@@ -164,5 +164,15 @@ def _rendered(report: ParityReport, model: str, reference: str) -> Table:
         table.add_row(f"largest difference at {n_samples} samples", f"{difference:.2e}")
     for name, agreement in (report.topk_agreement or {}).items():
         table.add_row(f"same nodes kept by {name}", f"{agreement:.2%}")
+    if (equal := report.equal_scores) is not None:
+        table.add_row("equal scores at the pooling boundary", f"{equal.n_clips} clips")
+        table.add_row(
+            "their difference with nodes of their own",
+            f"{equal.max_difference:.2e}, {equal.flips} decisions flipped",
+        )
+        table.caption = Text(
+            "Clips with equal scores at the pooling boundary: compared with the nodes the file kept"
+        )
+        table.caption_justify = "left"
     table.add_row("parity", "holds" if report.holds else "does not hold")
     return table

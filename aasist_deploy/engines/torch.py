@@ -1,10 +1,12 @@
 """Eager PyTorch on a checkpoint: the reference that other engines are compared with.
 
-Thread-safety: several threads may call `score` and `run` at once; `pooling_orders` only one.
+Thread-safety: several threads may call `score` and `run` at once; `pooling_orders` and
+`score_in_order` only one.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,6 +97,15 @@ class TorchEngine(BaseEngine):
                 hook.remove()
         return orders
 
+    def score_in_order(
+        self, waves: Waves, orders: Mapping[str, NDArray[np.int64]]
+    ) -> tuple[NDArray[np.float32], float]:
+        """Score waves with the nodes that another engine kept; see `run_in_order`."""
+        given = torch.tensor(self._checked(waves), device=self._device)
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            output, contradiction = run_in_order(self._model, given, orders)
+        return output[:, 1].cpu().numpy().copy(), contradiction
+
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         # TF32 is on by default in cuDNN's convolutions; a reference does not round to ten bits.
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
@@ -125,7 +136,8 @@ def run_in_order(
 
     Returns:
         (B, 2) output, and the largest part by which a node that was put behind another one, or left
-        out, has the higher score here: 0 when the order is one that the scores allow.
+        out, has the higher score here: 0 when the order is one that the scores allow, infinite when
+        a node is kept twice.
     """
     contradiction = 0.0
     hooks = []
@@ -142,7 +154,8 @@ def run_in_order(
                 left = scores.scatter(1, taken, 0.0).amax(1, keepdim=True)  # scores are sigmoids
                 behind = torch.cat([kept[:, 1:], left], dim=1)
                 part = ((behind - kept) / behind.clamp_min(torch.finfo(kept.dtype).tiny)).max()
-                contradiction = max(contradiction, float(part))
+                twice = bool((taken.sort(dim=1).values.diff(dim=1) == 0).any())
+                contradiction = max(contradiction, math.inf if twice else float(part))
                 return taken
 
             hooks.append(module.order.register_forward_hook(take))

@@ -11,7 +11,7 @@ import torch
 
 from aasist_deploy.audio import SAMPLE_RATE_HZ
 from aasist_deploy.engines import open_engine
-from aasist_deploy.engines.base import ObservesPooling
+from aasist_deploy.engines.base import ORDER_RTOL, ObservesPooling
 from aasist_deploy.engines.torch import run_in_order
 from aasist_deploy.errors import AasistDeployError, CheckFailed
 from aasist_deploy.models.rawgat_st import RawGatSt
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 # Largest difference of a logit between the written file and eager PyTorch. Measured on 412 real
 # clips: 1.6e-5 (AASIST) and 1.3e-5 (AASIST-L), which is rounding in another order.
 SELF_CHECK_ATOL: Final = 1e-4
-
-# By which part a node may have a higher score than one that the file put before it: the rounding of
-# scores in float32, whose steps are 1.2e-7. Measured on RawGAT-ST with random weights, six real
-# clips and noise: 0.
-ORDER_RTOL: Final = 1e-5
 
 # RawGAT-ST gives each place in the order of its nodes a weight of its own, and magnifies rounding:
 # its file may be so many times as far from eager PyTorch as that is from the same network in

@@ -7,6 +7,8 @@ import pytest
 import soundfile
 import torch
 
+from aasist_deploy.models import build_model, load_checkpoint, save_weights
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -59,6 +61,53 @@ def test_exported_model_equals_its_checkpoint(
     assert set(report["topk_agreement"].values()) == {1.0}
     assert report["length_differences"] == {}
     assert report["breaches"] == []
+
+
+@pytest.fixture(scope="module")
+def saturated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small RawGAT-ST whose pooling scores are all exactly 1, so that any nodes may be kept."""
+    torch.manual_seed(1)
+    model = build_model(
+        {
+            "architecture": "RawGAT-ST",
+            "nb_samp": 16_000,
+            "first_conv": 128,
+            "filts": [70, [1, 2], [2, 2], [2, 3], [3, 3]],
+        }
+    )
+    with torch.no_grad():
+        for name in ("pool_T", "pool_S", "pool_ST"):
+            model.get_submodule(f"{name}.proj").bias.fill_(40.0)
+        model.proj_T.weight.mul_(30.0)
+    path = tmp_path_factory.mktemp("saturated") / "saturated.safetensors"
+    save_weights(path, model)
+    return path
+
+
+def test_equal_scores_at_the_pooling_boundary_are_compared_with_the_nodes_of_the_file(
+    cli: Any, saturated: Path, clips: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    model = tmp_path / "m.onnx"
+    assert cli("export", saturated, "-o", model).code == 0
+    arguments = ("parity", model, "--reference", saturated, "--audio", clips)
+    result = cli(*arguments)
+    assert result.code == 0, result.err
+    assert "equal scores at the pooling boundary" in result.out
+    assert "compared with the nodes the file kept" in " ".join(result.out.split())
+    report = json.loads(cli(*arguments, "--json").out)
+    assert report["max_difference"] < 1e-4
+    assert report["equal_scores"]["n_clips"] == 6
+    # What makes the comparison with each one's own nodes unfit for telling two models apart.
+    assert report["equal_scores"]["max_difference"] > 1e-3
+
+    state = load_checkpoint(saturated).model
+    with torch.no_grad():
+        state.get_submodule("proj_T").weight[0, 0] += 1.0
+    save_weights(tmp_path / "other.safetensors", state)
+    other = cli("parity", model, "--reference", tmp_path / "other.safetensors", "--audio", clips)
+    assert other.code == 1
+    assert "a score differs by" in other.err
 
 
 def test_perturbed_weights_break_parity(

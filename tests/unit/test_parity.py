@@ -160,6 +160,113 @@ def test_nodes_kept_are_compared_pool_by_pool(waves: Any, fake_engine: Any) -> N
     assert report.breaches == ("pool_T keeps the same nodes on 50.0% of clips, below 99.0%",)
 
 
+class Following(Observed):
+    """Keeps nodes of equal scores in an order of its own, which decides over its score."""
+
+    def __init__(self, engine: Any, orders: Any, *, contradiction: float = 0.0) -> None:
+        super().__init__(engine, orders)
+        self.contradiction = contradiction
+        self.followed: list[Any] = []
+
+    def score(self, waves: Any) -> Any:
+        return self.score_in_order(waves, self.orders(waves))[0]
+
+    def score_in_order(self, waves: Any, orders: Any) -> tuple[Any, float]:
+        self.followed.append(orders)
+        places = orders["pool_T"][:, 0].astype(np.float32)
+        return self.engine.score(waves) + places, self.contradiction
+
+
+def kept(first: Any, second: Any) -> Any:
+    """Orders: pool_S alike everywhere, pool_T other nodes above level zero."""
+
+    def orders(waves: Any) -> Any:
+        return {
+            "pool_S": np.array([[0, 1] for _ in waves]),
+            "pool_T": np.array([first if wave[0] > 0 else second for wave in waves]),
+        }
+
+    return orders
+
+
+def test_another_choice_among_equal_scores_is_compared_with_the_nodes_of_the_model(
+    waves: Any, fake_engine: Any
+) -> None:
+    model = Following(fake_engine(), kept([3, 2], [2, 3]))
+    reference = Following(fake_engine(), kept([2, 3], [2, 3]))
+    report = compare(model, reference, waves)  # type: ignore[arg-type]
+    assert report.holds, report.breaches
+    assert report.max_difference == 0.0
+    assert report.topk_agreement == {"pool_S": 1.0, "pool_T": 1.0}
+    assert report.equal_scores is not None
+    assert report.equal_scores.n_clips == 6
+    assert report.equal_scores.pools == {"pool_T": 6}
+    assert report.equal_scores.max_difference == pytest.approx(1.0, abs=1e-5)
+    content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert content["equal_scores"]["n_clips"] == 6
+
+
+def test_decisions_that_only_equal_scores_turn_are_told_and_do_not_count(
+    waves: Any, fake_engine: Any
+) -> None:
+    model = Following(fake_engine(), kept([-9, 2], [0, 2]))
+    reference = Following(fake_engine(), kept([0, 2], [0, 2]))
+    report = compare(model, reference, waves)  # type: ignore[arg-type]
+    assert report.flips == 0
+    assert report.holds, report.breaches
+    assert report.equal_scores is not None
+    assert report.equal_scores.flips == 6  # levels of 0.045 to 0.5 score 0.45 to 5
+
+
+def test_nodes_that_the_scores_of_the_reference_forbid_break_parity(
+    waves: Any, fake_engine: Any
+) -> None:
+    model = Following(fake_engine(), kept([3, 2], [2, 3]))
+    reference = Following(fake_engine(), kept([2, 3], [2, 3]), contradiction=1e-3)
+    report = compare(model, reference, waves)  # type: ignore[arg-type]
+    assert report.equal_scores is None
+    assert report.topk_agreement == {"pool_S": 1.0, "pool_T": 0.5}
+    assert report.max_difference == pytest.approx(1.0, abs=1e-5)
+    assert len(report.breaches) == 2
+
+
+def test_difference_that_stays_with_the_same_nodes_breaks_parity(
+    waves: Any, fake_engine: Any
+) -> None:
+    model = Shifted(Following(fake_engine(), kept([3, 2], [2, 3])), lambda _w: 0.25)
+    observed = Observed(model, kept([3, 2], [2, 3]))
+    reference = Following(fake_engine(), kept([2, 3], [2, 3]))
+    report = compare(observed, reference, waves)  # type: ignore[arg-type]
+    assert report.equal_scores is not None
+    assert report.max_difference == pytest.approx(0.25, abs=1e-5)
+    assert any("a score differs by 2.50e-01" in text for text in report.breaches)
+
+
+def test_reference_is_not_asked_to_follow_nodes_that_are_its_own_or_of_other_pools(
+    waves: Any, fake_engine: Any
+) -> None:
+    reference = Following(fake_engine(), kept([2, 3], [2, 3]))
+    asked = len(waves)  # for its own score
+    compare(Observed(fake_engine(), kept([2, 3], [2, 3])), reference, waves)  # type: ignore[arg-type]
+    assert len(reference.followed) == asked
+    fewer = Observed(fake_engine(), lambda _w: {"pool_S": np.array([[1, 0]])})
+    report = compare(fewer, reference, waves)  # type: ignore[arg-type]
+    assert len(reference.followed) == 2 * asked
+    assert report.topk_agreement == {"pool_S": 0.0}
+
+
+def test_equal_scores_at_another_length_are_followed(waves: Any, fake_engine: Any) -> None:
+    variable = {"n_samples": None, "min_samples": 400}
+    orders = kept([3, 2], [2, 3])
+    model = Following(fake_engine(**variable), lambda w: orders(w if w.shape[1] == 400 else -w))
+    same = Following(fake_engine(**variable), kept([2, 3], [2, 3]))
+    report = compare(model, same, waves, lengths=[400])  # type: ignore[arg-type]
+    assert report.length_differences == {400: 0.0}
+    strict = Following(fake_engine(**variable), same.orders, contradiction=1.0)
+    report = compare(model, strict, waves, lengths=[400])  # type: ignore[arg-type]
+    assert any("at 400 samples a score differs by 1.00e+00" in text for text in report.breaches)
+
+
 def test_spearman_shares_ranks_between_equal_values() -> None:
     assert spearman(np.array([1.0, 2, 2, 3]), np.array([10.0, 20, 20, 30])) == pytest.approx(1.0)
     # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).

@@ -198,4 +198,9 @@ def test_order_that_the_scores_forbid_is_told_from_one_among_equals(
         torch.testing.assert_close(output, model(waves)[1], rtol=0, atol=0)
         wrong = {**orders, "pool_S": orders["pool_S"][:, ::-1].copy()}
         _, contradiction = run_in_order(model, waves, wrong)
-    assert contradiction > 1e-3
+        assert contradiction > 1e-3
+        twice = {
+            **orders,
+            "pool_T": np.repeat(orders["pool_T"][:, :1], orders["pool_T"].shape[1], 1),
+        }
+        assert run_in_order(model, waves, twice)[1] == float("inf")
