@@ -67,7 +67,7 @@ def test_exported_model_equals_its_checkpoint(
 def saturated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small RawGAT-ST whose pooling scores are all exactly 1, so that any nodes may be kept."""
     torch.manual_seed(1)
-    model = build_model(
+    model: Any = build_model(
         {
             "architecture": "RawGAT-ST",
             "nb_samp": 16_000,
@@ -76,8 +76,8 @@ def saturated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     with torch.no_grad():
-        for name in ("pool_T", "pool_S", "pool_ST"):
-            model.get_submodule(f"{name}.proj").bias.fill_(40.0)
+        for pool in (model.pool_T, model.pool_S, model.pool_ST):
+            pool.proj.bias.fill_(40.0)
         model.proj_T.weight.mul_(30.0)
     path = tmp_path_factory.mktemp("saturated") / "saturated.safetensors"
     save_weights(path, model)
@@ -101,10 +101,10 @@ def test_equal_scores_at_the_pooling_boundary_are_compared_with_the_nodes_of_the
     # What makes the comparison with each one's own nodes unfit for telling two models apart.
     assert report["equal_scores"]["max_difference"] > 1e-3
 
-    state = load_checkpoint(saturated).model
+    changed: Any = load_checkpoint(saturated).model
     with torch.no_grad():
-        state.get_submodule("proj_T").weight[0, 0] += 1.0
-    save_weights(tmp_path / "other.safetensors", state)
+        changed.proj_T.weight[0, 0] += 1.0
+    save_weights(tmp_path / "other.safetensors", changed)
     other = cli("parity", model, "--reference", tmp_path / "other.safetensors", "--audio", clips)
     assert other.code == 1
     assert "a score differs by" in other.err
