@@ -10,7 +10,17 @@ samples of a long file gives exactly the first samples of a full read: it is the
 stopped early (soxr's stream gives the bits of its one-shot call for every block size).
 """
 
+from aasist_deploy.audio._blocks import Gap, Heard, Item, file_blocks
 from aasist_deploy.audio._find import AUDIO_SUFFIXES, find_audio
+from aasist_deploy.audio._pipe import (
+    PCM_FORMATS,
+    PcmFormat,
+    Pipe,
+    Stop,
+    check_pcm,
+    pcm_blocks,
+    pipe_blocks,
+)
 from aasist_deploy.audio._wave import (
     N_SAMPLES,
     SAMPLE_RATE_HZ,
@@ -22,9 +32,20 @@ from aasist_deploy.audio._wave import (
 __all__ = [
     "AUDIO_SUFFIXES",
     "N_SAMPLES",
+    "PCM_FORMATS",
     "SAMPLE_RATE_HZ",
     "Audio",
+    "Gap",
+    "Heard",
+    "Item",
+    "PcmFormat",
+    "Pipe",
+    "Stop",
+    "check_pcm",
+    "file_blocks",
     "find_audio",
     "fit_length",
+    "pcm_blocks",
+    "pipe_blocks",
     "read_audio",
 ]

@@ -14,7 +14,7 @@ import soundfile
 from aasist_deploy.errors import AudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _BLOCK_FRAMES: Final = 65_536  # 4 s at 16 kHz; fewer when a file has many channels
 _MIN_BLOCK_FRAMES: Final = 4_096
 _FRAMES_UNKNOWN: Final = 1 << 62  # libsndfile says 2^63 - 1 when the header does not tell
+
+# Timestamps that differ by more from where the samples before them end show lost samples:
+# containers round them to milliseconds, and few codecs have packets below 10 ms.
+GAP_S: Final = 0.005
 
 # Only containers that hold their own data. Playlists and concat scripts, which make FFmpeg open
 # other files and addresses, are not among them.
@@ -59,6 +63,9 @@ class Source:
     channels: int = 0
     n_frames: int | None = None  # as the header declares
     note: str | None = None
+    # Time that the timestamps miss just before the block that comes next; a reader that minds sets
+    # it back to None. Negative where they go back.
+    gap_s: float | None = None
 
 
 def refusals(blocks: Blocks) -> Blocks:
@@ -90,18 +97,21 @@ def soundfile_blocks(file: Path, source: Source) -> Blocks:
 
 
 def av_blocks(file: Path, source: Source) -> Blocks:
+    # A file object, so that no part of a file name is taken for a protocol.
+    with _QuietFile(file) as raw:
+        yield from container_blocks(raw, source)
+
+
+def container_blocks(
+    raw: object, source: Source, options: Mapping[str, str] | None = None
+) -> Blocks:
+    """Blocks of a container that `raw.read(n)` gives, which need not have an end or a `seek`."""
     import av
 
-    # A file object, so that no part of a file name is taken for a protocol.
-    with (
-        _QuietFile(file) as raw,
-        av.open(
-            raw,
-            mode="r",
-            metadata_errors="replace",
-            options={"format_whitelist": _AV_FORMATS, "protocol_whitelist": "none"},
-        ) as container,
-    ):
+    limits = {"format_whitelist": _AV_FORMATS, "protocol_whitelist": "none"}
+    with av.open(
+        raw, mode="r", metadata_errors="replace", options={**(options or {}), **limits}
+    ) as container:
         if not container.streams.audio:
             raise RefusedError("no audio stream")
         stream = container.streams.audio[0]
@@ -109,6 +119,7 @@ def av_blocks(file: Path, source: Source) -> Blocks:
         if is_flac:  # FFmpeg checks the checksum of each frame only when told to
             stream.codec_context.options = {"err_detect": "crccheck+explode"}
         n_read = 0
+        due_s: float | None = None  # when the next frame starts, if nothing is missing
         for frame in container.decode(stream):
             if n_read == 0:
                 source.rate_hz, source.channels = frame.sample_rate, frame.layout.nb_channels
@@ -128,6 +139,13 @@ def av_blocks(file: Path, source: Source) -> Blocks:
                 or frame.pts * frame.time_base * source.rate_hz != n_read
             ):
                 raise RefusedError(f"damaged after sample {n_read}")
+            if frame.pts is not None and frame.time_base is not None:
+                start_s = float(frame.pts * frame.time_base)
+                if due_s is not None and abs(start_s - due_s) > GAP_S:
+                    source.gap_s = start_s - due_s
+                due_s = start_s
+            if due_s is not None:
+                due_s += frame.samples / source.rate_hz
             n_read += frame.samples
             yield _float32(frame.to_ndarray(), source.channels, planar=frame.format.is_planar)
         if n_read == 0:

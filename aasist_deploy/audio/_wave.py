@@ -38,7 +38,7 @@ N_SAMPLES: Final = (
 RESAMPLER_QUALITY: Final = "HQ"  # soxr: 20 bits, more than the 16 of any training corpus
 MAX_SECONDS: Final = 86_400  # a day; a few bytes of compressed silence can claim far more
 
-_RATES_HZ: Final = range(1_000, 1_536_001)  # outside, a header is damaged or hostile
+RATES_HZ: Final = range(1_000, 1_536_001)  # outside, a header is damaged or hostile
 
 Decoder = Literal["soundfile", "av"]
 
@@ -93,7 +93,7 @@ def read_audio(
             NaN or infinite samples, or lasts more than a day.
         UsageError: `sample_rate_hz` or `max_samples` is out of range.
     """
-    if sample_rate_hz not in _RATES_HZ:
+    if sample_rate_hz not in RATES_HZ:
         raise UsageError(f"sample_rate_hz is {sample_rate_hz}; it must be in 1000..1536000.")
     if max_samples is not None and max_samples < 1:
         raise UsageError(f"max_samples is {max_samples}; it must be at least 1.")
@@ -174,7 +174,7 @@ def _wave_of(
     exhausted = True
     for block in blocks:  # (n, channels)
         if n_read == 0:
-            if source.rate_hz not in _RATES_HZ:
+            if source.rate_hz not in RATES_HZ:
                 raise AudioError(f"{file} says its sample rate is {source.rate_hz} Hz.")
             if source.rate_hz != rate_hz:
                 resampler = soxr.ResampleStream(
@@ -190,7 +190,7 @@ def _wave_of(
                 f"{file} lasts more than {MAX_SECONDS // 3600} hours.", fix="split it first"
             )
         if not n_bad:
-            part = _mono(block)
+            part = mono(block)
             parts.append(part if resampler is None else resampler.resample_chunk(part))
             n_out += len(parts[-1])
         if max_samples is not None and n_out >= max_samples:
@@ -207,7 +207,7 @@ def _wave_of(
     return np.ascontiguousarray(wave, dtype=np.float32), n_frames / source.rate_hz
 
 
-def _mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+def mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, channels) -> (n,); the mean is taken in float64, so that equal channels stay exact."""
     if block.shape[1] == 1:
         return block[:, 0]
