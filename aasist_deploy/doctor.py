@@ -9,8 +9,10 @@ from typing import Final
 
 from aasist_deploy.engines import BACKENDS, missing_packages
 from aasist_deploy.engines.base import usable_cores
+from aasist_deploy.engines.cpu_features import cpu_name, lacks_bf16, lacks_int8
 from aasist_deploy.engines.cuda_memory import PACKAGES
 from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.engines.openvino_graph import import_openvino
 from aasist_deploy.engines.tensorrt_runtime import INSTALL, load_tensorrt, probe_gpus
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.extras import export_install_command, missing_for_export
@@ -68,6 +70,8 @@ def _backend_finding(name: str) -> Finding:
         if name == "onnx":
             ort = import_onnxruntime()
             detail = f"ONNX Runtime {ort.__version__}, {usable_cores()} cores"
+        elif name == "openvino":
+            detail = _openvino_detail()
         else:
             import torch
 
@@ -78,6 +82,21 @@ def _backend_finding(name: str) -> Finding:
     except (ImportError, OSError) as error:  # OSError: a library that torch loads itself
         return Finding(name=name, works=False, detail=f"installed, but cannot be imported: {error}")
     return Finding(name=name, works=True, detail=detail)
+
+
+def _openvino_detail() -> str:
+    """Version, CPU, and in which precisions OpenVINO gains something on it."""
+    precisions = ["fp32"]
+    lacks = []
+    for precision, reason in (("bf16", lacks_bf16()), ("int8", lacks_int8())):
+        if reason is None:
+            precisions.append(precision)
+        else:
+            lacks.append(f"; {precision} would be emulated: {reason}")
+    return (
+        f"OpenVINO {import_openvino().__version__.split('-')[0]} on {cpu_name()}, "
+        f"{usable_cores()} cores, {', '.join(precisions)}{''.join(lacks)}"
+    )
 
 
 def _tensorrt_finding() -> Finding:

@@ -53,6 +53,13 @@ BACKENDS: Final[Mapping[str, Backend]] = {
         (".onnx",),
         "exported .onnx files on ONNX Runtime (CPU, CUDA, TensorRT execution providers)",
     ),
+    "openvino": Backend(
+        "aasist_deploy.engines.openvino",
+        ("openvino",),
+        "openvino",
+        (".onnx",),
+        "exported .onnx files on OpenVINO (CPU: fp32, bf16, int8)",
+    ),
     "torch": Backend(
         "aasist_deploy.engines.torch",
         ("torch",),

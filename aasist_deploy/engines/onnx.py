@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import numpy as np
-
-from aasist_deploy.contract import ModelContract, read_contract
+from aasist_deploy.contract import read_contract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
+from aasist_deploy.engines.exported import check_names, kept_nodes
 from aasist_deploy.engines.onnx_bound import BoundSession
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -83,7 +83,9 @@ class OnnxEngine(BaseEngine):
         where = f"{self._threads} threads" if provider == "cpu" else f"device {device_id}"
         super().__init__(contract, f"{PROVIDERS[provider]}, {where}", max_batch)
         self._session = self._new_session(file.content)
-        _check_names(self._session, contract, path)
+        inputs = {value.name: value.shape for value in self._session.get_inputs()}
+        outputs = [value.name for value in self._session.get_outputs()]
+        check_names(inputs, outputs, contract, path)
         self._observer: Any = None
         self._bound: BoundSession | None = None
         if provider != "cpu":
@@ -113,15 +115,7 @@ class OnnxEngine(BaseEngine):
             results = self._observer.run(list(values.values()), {self.contract.input_name: piece})
             return dict(zip(values, results, strict=True))
 
-        orders = self._in_pieces(waves, observe)
-        if self.contract.topk["method"] == "topk":
-            return {name: np.asarray(order, np.int64) for name, order in orders.items()}
-        ratios: dict[str, float] = self.contract.topk["ratios"]
-        at_least: int = self.contract.topk.get("at_least", 1)
-        return {
-            name: np.argsort(rank, axis=1)[:, : max(int(rank.shape[1] * ratios[name]), at_least)]
-            for name, rank in orders.items()
-        }
+        return kept_nodes(self.contract.topk, self._in_pieces(waves, observe))
 
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         if self._bound is not None:
@@ -269,25 +263,6 @@ def _load_tensorrt_libraries() -> None:
                 fix="install TensorRT 10 (pip install 'tensorrt>=10.12,<11'); with TensorRT 11, "
                 "build a plan and use --backend trt",
             )
-
-
-def _check_names(session: Any, contract: ModelContract, path: Path) -> None:  # noqa: ANN401
-    """Refuse a contract that speaks of another input or other outputs than the graph has."""
-    inputs = {value.name: value.shape for value in session.get_inputs()}
-    outputs = [value.name for value in session.get_outputs()]
-    if list(inputs) != [contract.input_name] or not set(contract.outputs) <= set(outputs):
-        raise ModelFileError(
-            f"The contract in {path} says {contract.input_name} -> {', '.join(contract.outputs)}; "
-            f"the graph has {', '.join(inputs)} -> {', '.join(outputs)}.",
-            fix="export the checkpoint again",
-        )
-    n_samples = inputs[contract.input_name][-1]
-    if isinstance(n_samples, int) and n_samples != contract.n_samples:
-        raise ModelFileError(
-            f"The contract in {path} says waves of {contract.n_samples or 'any number of'} "
-            f"samples; the graph takes {n_samples}.",
-            fix="export the checkpoint again",
-        )
 
 
 def _showing(content: bytes, values: list[str]) -> bytes:
