@@ -32,13 +32,14 @@ _SMOOTHED: Final = 25  # the smoothed loss looks back on one part in so many of 
 def draw(log_jsonl: Path, png: Path) -> None:
     """Draw the curves of a log.
 
-    The smoothed loss is an exponential moving average of the raw one over a 25th of the steps,
+    Where fewer than two steps an epoch are logged, the training loss is the mean of each epoch
+    (`train_loss`); otherwise that of each logged step, raw and smoothed. The smoothed loss is an exponential moving average of the raw one over a 25th of the steps,
     weighted so that it does not begin at 0. The best epoch is the last one whose row says so
     (`best`), else the first with the lowest `dev_eer_percent`. What no row has is left out.
 
     Args:
-        log_jsonl: A `log.jsonl` of `RunLog`. Rows of steps: loss, lr. Rows of epochs: dev_loss,
-            dev_eer_percent, dev_min_tdcf, best.
+        log_jsonl: A `log.jsonl` of `RunLog`. Rows of steps: loss, lr. Rows of epochs:
+            train_loss, dev_loss, dev_eer_percent, dev_min_tdcf, best.
         png: Where the picture goes; replaced whole.
 
     Raises:
@@ -131,7 +132,14 @@ def _series(rows: list[Row], name: str) -> tuple[NDArray[np.float64], NDArray[np
 
 def _losses(axes: Axes, steps: list[Row], epochs: list[Row]) -> None:
     x, raw = _series(steps, "loss")
-    if len(x):
+    x_mean, mean = _series(epochs, "train_loss")
+    if len(x_mean) and len(x) < 2 * len(x_mean):
+        axes.plot(
+            x_mean, mean, color=_TRAIN, linewidth=1.8, marker=_marker(x_mean), markersize=4,
+            label="train, mean of each epoch",
+        )  # fmt: skip
+        axes.set_ylim(0, 1.1 * max(mean.max(), *_series(epochs, "dev_loss")[1], 1e-6))
+    elif len(x):
         axes.plot(x, raw, color=_TRAIN, linewidth=0.7, alpha=0.3, label="train, each step")
         smooth = smoothed(raw, len(raw) / _SMOOTHED)
         axes.plot(x, smooth, color=_TRAIN, linewidth=1.8, label="train, smoothed")
@@ -156,7 +164,7 @@ def _dev(axes: Axes, epochs: list[Row], name: str, label: str) -> None:
 
 def _rates(axes: Axes, steps: list[Row]) -> None:
     x, y = _series(steps, "lr")
-    axes.plot(x, y, color=_RATE, linewidth=1.8)
+    axes.plot(x, y, color=_RATE, linewidth=1.8, marker=_marker(x), markersize=4)
     axes.set_ylim(0, 1.1 * max(float(y.max()), 1e-12))
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.yaxis.get_offset_text().set_fontsize(9)

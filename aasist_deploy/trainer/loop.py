@@ -238,7 +238,10 @@ class _Run:
             loss_count=position.loss_count + 1,
         )
         epoch = position.epoch + 1
-        if self._log is not None and position.step % self._recipe.run.log_every_steps == 0:
+        if self._log is not None and (
+            position.step % self._recipe.run.log_every_steps == 0
+            or position.step in (1, self._n_steps)
+        ):
             self._log.step(
                 epoch=epoch,
                 step=position.step,

@@ -215,7 +215,8 @@ class Run:
     """Save for resuming every so many steps too, >= 1; it is done after every epoch and every ten
     minutes anyway."""
     log_every_steps: int = 10
-    """Write loss and learning rate to the log every so many steps, >= 1."""
+    """Write loss and learning rate to the log every so many steps, >= 1, and of the first and the
+    last."""
     tensorboard: bool = True
     """Write the figures for TensorBoard too."""
 

@@ -74,6 +74,25 @@ def test_every_figure_of_the_log_is_drawn_at_its_step(tmp_path: Path, drawn: lis
     assert next(iter(panels["Learning rate"].values())) == (steps, [1e-4] * 40)
 
 
+def test_training_loss_is_there_when_hardly_a_step_is_logged(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    log = log_of(tmp_path / "log.jsonl", n_epochs=3, per_epoch=6)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    kept = [row for row in rows if row["kind"] == "epoch" or row["step"] == 10]
+    for row in kept:
+        if row["kind"] == "epoch":
+            row["train_loss"] = 0.9 / row["epoch"]
+    log.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    draw(log, tmp_path / "curves.png")
+    panels = lines_of(drawn[0])
+    assert panels["Loss"]["train, mean of each epoch"] == ([6.0, 12.0, 18.0], [0.9, 0.45, 0.3])
+    assert "train, smoothed" not in panels["Loss"]
+    rates = next(axes for axes in drawn[0].axes if axes.get_ylabel() == "Learning rate")
+    rate = next(line for line in rates.lines if list(line.get_xdata()) == [10])
+    assert rate.get_marker() == "o"  # a line through one point cannot be seen
+
+
 def test_picture_is_a_png_that_is_neither_small_nor_empty(tmp_path: Path) -> None:
     draw(log_of(tmp_path / "log.jsonl"), tmp_path / "curves.png")
     pixels = imread(tmp_path / "curves.png")

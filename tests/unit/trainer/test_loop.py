@@ -79,6 +79,13 @@ def test_events_tell_every_step_epoch_and_saved_state(
     assert saved == [0, 3, 6, 9, 12, 15, 18]
 
 
+def test_first_and_last_step_are_logged_however_few_are(
+    tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    train(tiny_recipe(**{"run.log_every_steps": 4}), tmp_path / "run")
+    assert list(losses(tmp_path / "run")) == [1, 4, 6]
+
+
 def test_the_best_weights_are_those_of_the_best_epoch_on_dev(
     tiny_recipe: MakeRecipe, tiny_network: str, corpus: Path, tmp_path: Path
 ) -> None:
