@@ -32,10 +32,10 @@ _SMOOTHED: Final = 25  # the smoothed loss looks back on one part in so many of 
 def draw(log_jsonl: Path, png: Path) -> None:
     """Draw the curves of a log.
 
-    Where fewer than two steps an epoch are logged, the training loss is the mean of each epoch
-    (`train_loss`); otherwise that of each logged step, raw and smoothed. The smoothed loss is an exponential moving average of the raw one over a 25th of the steps,
-    weighted so that it does not begin at 0. The best epoch is the last one whose row says so
-    (`best`), else the first with the lowest `dev_eer_percent`. What no row has is left out.
+    Where fewer than two steps an epoch are logged, the training loss is the mean of each epoch;
+    otherwise that of each logged step, raw and smoothed: an exponential moving average over a 25th
+    of the steps, weighted so that it does not begin at 0. The best epoch is the last one whose row
+    says so (`best`), else the first with the lowest `dev_eer_percent`. What no row has is left out.
 
     Args:
         log_jsonl: A `log.jsonl` of `RunLog`. Rows of steps: loss, lr. Rows of epochs:

@@ -89,7 +89,7 @@ def test_training_loss_is_there_when_hardly_a_step_is_logged(
     assert panels["Loss"]["train, mean of each epoch"] == ([6.0, 12.0, 18.0], [0.9, 0.45, 0.3])
     assert "train, smoothed" not in panels["Loss"]
     rates = next(axes for axes in drawn[0].axes if axes.get_ylabel() == "Learning rate")
-    rate = next(line for line in rates.lines if list(line.get_xdata()) == [10])
+    rate = next(line for line in rates.lines if np.array_equal(line.get_xdata(), [10]))
     assert rate.get_marker() == "o"  # a line through one point cannot be seen
 
 
