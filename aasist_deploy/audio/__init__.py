@@ -12,6 +12,7 @@ stopped early (soxr's stream gives the bits of its one-shot call for every block
 
 from aasist_deploy.audio._blocks import Gap, Heard, Item, file_blocks
 from aasist_deploy.audio._find import AUDIO_SUFFIXES, find_audio
+from aasist_deploy.audio._microphone import device_list, microphone
 from aasist_deploy.audio._pipe import (
     PCM_FORMATS,
     PcmFormat,
@@ -42,9 +43,11 @@ __all__ = [
     "Pipe",
     "Stop",
     "check_pcm",
+    "device_list",
     "file_blocks",
     "find_audio",
     "fit_length",
+    "microphone",
     "pcm_blocks",
     "pipe_blocks",
     "read_audio",

@@ -211,6 +211,7 @@ def _decoded(path: Path, head: bytes, heard: Heard) -> Iterator[NDArray[np.float
                     if len(block):
                         _note(heard, decoder, source, reasons)
                         yield block
+                given.check_end()
                 _note(heard, decoder, source, reasons)
         except RefusedError as refusal:
             reasons.append(f"{decoder}: {refusal}")
@@ -234,6 +235,15 @@ class _Given:
 
     def start_again(self) -> None:
         self.n_again, self._hash_again = self._n_samples, 0
+
+    def check_end(self) -> None:
+        """Refuse a decoder that ends before what was passed on.
+
+        Raises:
+            RefusedError: it did.
+        """
+        if self.n_again:
+            raise RefusedError(f"{self.n_again} samples fewer than were decoded before")
 
     def rest_of(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
         """The part of the decoder's next block that was not passed on before.

@@ -144,7 +144,8 @@ def pcm_blocks(
             heard.note = f"ended within a sample: {len(rest)} bytes are left"
         _check_time(pipe)
 
-    return _unless_stopped(converted(blocks(), heard, pipe.name, sample_rate_hz), pipe)
+    items = converted(blocks(), heard, pipe.name, sample_rate_hz)
+    return items if pipe.stop is None else unless_stopped(items, pipe.stop)
 
 
 def pipe_blocks(
@@ -181,15 +182,16 @@ def pipe_blocks(
             ) from refusal
         _check_time(pipe)
 
-    return _unless_stopped(converted(blocks(), heard, pipe.name, sample_rate_hz), pipe)
+    items = converted(blocks(), heard, pipe.name, sample_rate_hz)
+    return items if pipe.stop is None else unless_stopped(items, pipe.stop)
 
 
-def _unless_stopped(items: Iterator[Item], pipe: Pipe) -> Iterator[Item]:
-    """A stream that the user ended before its first sample is no error."""
+def unless_stopped(items: Iterator[Item], stop: Stop) -> Iterator[Item]:
+    """The items; what goes wrong because the user ended the stream is no error."""
     try:
         yield from items
     except AudioError:
-        if not pipe.stopped:
+        if not stop.requested:
             raise
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aasist_deploy.cli.bench import bench
 from aasist_deploy.cli.calibrate import calibrate_
 from aasist_deploy.cli.common import configure_logging, print_error
 from aasist_deploy.cli.convert import convert
@@ -22,6 +23,7 @@ from aasist_deploy.cli.pull import pull
 from aasist_deploy.cli.report import report
 from aasist_deploy.cli.robustness import robustness
 from aasist_deploy.cli.score import score
+from aasist_deploy.cli.stream import stream
 from aasist_deploy.cli.train import train
 from aasist_deploy.errors import AasistDeployError
 
@@ -67,12 +69,14 @@ _VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "export": export,
     "score": score,
+    "stream": stream,
     "eval": eval_,
     "metrics": metrics,
     "calibrate": calibrate_,
     "fuse": fuse,
     "convert": convert,
     "parity": parity,
+    "bench": bench,
     "report": report,
     "robustness": robustness,
     "inspect": inspect,

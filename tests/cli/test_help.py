@@ -51,7 +51,7 @@ def test_help_of_every_verb_has_an_example_and_needs_no_runtime() -> None:
     result = python(code, *_VERBS)
     assert result.returncode == 0, result.stderr
     pages = result.stdout.split("==== ")[1:]
-    assert len(pages) == len(_VERBS) == 14
+    assert len(pages) == len(_VERBS) > 13
     for verb, page in zip(_VERBS, pages, strict=True):
         assert page.startswith(f"{verb} 0")
         assert f"aasist-deploy {verb}" in page.partition("Example")[2]

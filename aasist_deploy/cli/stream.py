@@ -1,0 +1,260 @@
+"""`aasist-deploy stream`: a row for each window of a live stream, as soon as it is complete."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path  # typer reads these annotations at run time
+from typing import Annotated, Final
+
+import typer
+
+from aasist_deploy.audio import (
+    Heard,
+    Item,
+    PcmFormat,
+    Pipe,
+    device_list,
+    file_blocks,
+    microphone,
+    pcm_blocks,
+    pipe_blocks,
+)
+from aasist_deploy.cli.common import stderr, stdout
+from aasist_deploy.cli.live_view import LiveView
+from aasist_deploy.cli.options import (
+    BackendOption,
+    CodeOption,
+    DeviceOption,
+    ProviderOption,
+    ThreadsOption,
+    engine_options,
+)
+from aasist_deploy.cli.project import load_project
+from aasist_deploy.cli.stopping import Stopping
+from aasist_deploy.cli.windows import (
+    DEFAULT_MIN_SPEECH,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
+    ThresholdOption,
+    VadOption,
+    WindowModel,
+    WindowSecondsOption,
+    open_windows,
+)
+from aasist_deploy.errors import AudioError, UsageError
+from aasist_deploy.streaming.output import RowText
+from aasist_deploy.streaming.rows import StreamRows, WindowRow
+
+# A recording that was normalised has one sample in thousands at full scale; this is far more.
+CLIPPED_PART: Final = 1e-3
+
+
+def stream(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Exported .onnx file, checkpoint, or published name."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE|-", help="Audio file, or - for a container or PCM on stdin."),
+    ] = None,
+    hop_frames: HopFramesOption = None,
+    hop_s: HopSecondsOption = None,
+    window_s: WindowSecondsOption = None,
+    threshold: ThresholdOption = None,
+    vad: VadOption = False,
+    min_speech: MinSpeechOption = DEFAULT_MIN_SPEECH,
+    format_: Annotated[
+        PcmFormat | None,
+        typer.Option("--format", help="stdin is raw PCM of this type, not a container."),
+    ] = None,
+    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = 16_000,
+    channels: Annotated[int, typer.Option(help="Channels of raw PCM, interleaved.")] = 1,
+    stall: Annotated[
+        float, typer.Option(min=0.1, help="Say so when nothing comes for so many seconds.")
+    ] = 5.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="End when nothing comes for so many seconds; 0: never.")
+    ] = 0.0,
+    from_microphone: Annotated[
+        bool, typer.Option("--microphone", help="Listen to a microphone (extra: microphone).")
+    ] = False,
+    input_device: Annotated[
+        str | None, typer.Option(help="Microphone, by number or part of its name.")
+    ] = None,
+    list_devices: Annotated[
+        bool, typer.Option("--list-devices", help="Show the microphones, and stop.")
+    ] = False,
+    view: Annotated[
+        bool, typer.Option("--view/--no-view", help="Follow the stream on the terminal.")
+    ] = True,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
+    code: CodeOption = None,
+) -> None:
+    """Score a stream in sliding windows: one JSON object a window on stdout, at once.
+
+    A gap in the stream is a row with its error, and no window spans it. Ctrl-C ends with
+    complete rows.
+
+    \b
+    Example:
+      ffmpeg -i rtmp://HOST/live -f wav - | aasist-deploy stream aasist -
+      arecord -f S16_LE -r 16000 -t raw | aasist-deploy stream aasist - --format s16le
+      aasist-deploy stream aasist --microphone --threshold 0
+    """  # noqa: D301  # \b keeps the lines of the example
+    if list_devices:
+        stdout.print(device_list(), markup=False)
+        return
+    project = load_project()
+    heard = Heard()
+    with ExitStack() as stack:
+        opened = stack.enter_context(
+            open_windows(
+                _needed(model, source, from_microphone),
+                backend or project.backend,
+                lambda name: engine_options(
+                    name,
+                    threads=threads or project.threads,
+                    provider=provider,
+                    device=device,
+                    code=code,
+                ),
+                hop_frames=hop_frames,
+                hop_s=hop_s,
+                window_s=window_s,
+                batch=project.batch or 8,
+            )
+        )
+        rules = opened.rules(threshold, min_speech)
+        rows = StreamRows(lambda _: opened.new_scorer(), rules, opened.meter(vad))
+        stop = stack.enter_context(Stopping())
+        rate_hz = opened.contract.sample_rate_hz
+        if from_microphone:
+            number = input_device is not None and input_device.isdecimal()
+            chosen = int(input_device or 0) if number else input_device
+            items = stack.enter_context(
+                microphone(heard, device=chosen, stop=stop, sample_rate_hz=rate_hz)
+            )
+        elif source == "-":
+            pipe = Pipe(sys.stdin.fileno(), "stdin", stop, stall, timeout or None, _say_stalled)
+            items = (
+                pipe_blocks(pipe, heard, sample_rate_hz=rate_hz)
+                if format_ is None
+                else pcm_blocks(
+                    pipe,
+                    heard,
+                    format_=format_,
+                    rate_hz=rate,
+                    channels=channels,
+                    sample_rate_hz=rate_hz,
+                )
+            )
+        else:
+            items = file_blocks(Path(source or ""), heard, sample_rate_hz=rate_hz)
+        text = RowText(
+            "jsonl",
+            path=False,
+            calibrated=rules.calibration is not None,
+            speech=vad,
+            decided=rules.threshold is not None,
+        )
+        _say_how(opened)
+        shown = stack.enter_context(LiveView(heard, rules.threshold, enabled=view))
+        ending = _follow(items, rows, heard, text, shown, stop)
+    _say_ended(ending, rows, heard, stop)
+    if stop.requested:
+        raise typer.Exit(stop.exit_code)
+    if ending is not None:
+        raise typer.Exit(1)
+
+
+def _needed(model: str | None, source: str | None, from_microphone: bool) -> str:
+    """MODEL, when exactly one source was named.
+
+    Raises:
+        UsageError: MODEL is missing, or the sources are none or two.
+    """
+    if model is None:
+        raise UsageError("MODEL is missing.", fix="aasist-deploy stream aasist FILE")
+    if from_microphone and source is not None:
+        raise UsageError(f"--microphone and {source} are two sources.", fix="leave one out")
+    if not from_microphone and source is None:
+        raise UsageError(
+            "There is nothing to listen to.", fix="name a file, - for stdin, or --microphone"
+        )
+    return model
+
+
+def _follow(
+    items: Iterator[Item],
+    rows: StreamRows,
+    heard: Heard,
+    text: RowText,
+    view: LiveView,
+    stop: Stopping,
+) -> AudioError | None:
+    """Print rows until the stream ends or is ended; return what broke it after its first samples.
+
+    Raises:
+        AudioError: it broke before them.
+    """
+
+    def show(new: list[WindowRow]) -> None:
+        for row in new:
+            sys.stdout.write(text.line(row))
+        if new:
+            sys.stdout.flush()
+        view.show(rows.position_s, new)
+
+    broke: AudioError | None = None
+    try:
+        for item in items:
+            show(rows.push(item))
+            if stop.requested:
+                break
+    except AudioError as error:
+        if not heard.n_read:
+            raise
+        broke = error
+    show(rows.finish())
+    if broke is not None:
+        show([WindowRow(start_s=rows.position_s, end_s=None, error=str(broke))])
+    return broke
+
+
+def _say_stalled(seconds: float) -> None:
+    stderr.print(f"nothing came for {seconds:.0f} s; still waiting", style="yellow", markup=False)
+
+
+def _say_how(opened: WindowModel) -> None:
+    rate = opened.contract.sample_rate_hz
+    stderr.print(
+        f"windows of {opened.window_samples / rate:.3f} s every {opened.hop_samples / rate:.3f} s, "
+        f"{opened.way}",
+        style="dim",
+        markup=False,
+    )
+
+
+def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: Stopping) -> None:
+    why = "stopped" if stop.requested else "the stream ended"
+    stderr.print(
+        f"{why} after {rows.position_s:.3f} s; its last {rows.unscored_s:.3f} s are in no window "
+        f"of their own",
+        style="dim",
+        markup=False,
+    )
+    if heard.n_read and (part := heard.n_clipped / heard.n_read) >= CLIPPED_PART:
+        stderr.print(f"clipped: {part:.2%} of the samples are at full scale", markup=False)
+    if heard.n_read and heard.n_zero == heard.n_read:
+        stderr.print("all samples are zero: there was nothing to score", markup=False)
+    if heard.note is not None:
+        stderr.print(f"note: {heard.note}", markup=False)
+    if broke is not None:
+        stderr.print(f"error: {broke}", style="red", markup=False)
+        if broke.fix:
+            stderr.print(f"Fix: {broke.fix}", markup=False)
