@@ -1,0 +1,331 @@
+"""`aasist-deploy bench`: how fast models are here, beside one another and the hardware."""
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path  # typer reads these annotations at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from aasist_deploy.audio import find_audio
+from aasist_deploy.bench import (
+    Settings,
+    Spec,
+    Variant,
+    check_same_machine,
+    combinations,
+    machine,
+    measure,
+    n_steps,
+    parse_spec,
+    read_earlier,
+    results_of,
+)
+from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
+from aasist_deploy.cli.options import (
+    CodeOption,
+    DeviceOption,
+    ProviderOption,
+    ThreadsOption,
+    engine_options,
+    names_of,
+    number_or,
+)
+from aasist_deploy.engines import BACKENDS
+from aasist_deploy.engines.base import usable_cores
+from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.resolve import backend_of, model_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_METHOD = (
+    "Timed: engine.score on windows of noise in memory, its checks included, decoding not; every "
+    "variant in a process of its own, all in interleaved rounds of changing order. Median and 95th "
+    "percentile of a call; CPU time of all threads; load: from a started Python to an open engine; "
+    "memory: largest resident size of the process. 'of peak': rate of the model's convolutions and "
+    "matrix products over that of a matrix product in the same precision, measured in the same "
+    "rounds. GPUs are timed by the same calls, which return when the score is on the host; that "
+    "was tested on CPUs only."
+)
+
+
+def bench(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL[@BACKEND[:PRECISION]]...",
+            help="Exported file, checkpoint or name; one that names its backend runs on it alone.",
+        ),
+    ],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"BACKEND[:PRECISION] for the models that name none: {' or '.join(BACKENDS)}. May "
+            "be repeated, or several with commas; every model runs on every one. Default: by the "
+            "file."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Precisions of the backend openvino, separated by commas: fp32,bf16."),
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,8",
+    threads: ThreadsOption = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each variant has its turn.")
+    ] = Settings().rounds,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Baseline: MODEL[@BACKEND[:PRECISION]], which is measured too, or the JSON of an "
+            "earlier run on this machine."
+        ),
+    ] = None,
+    end_to_end: Annotated[
+        str | None,
+        typer.Option(help="Also time decoding and scoring the audio in this folder."),
+    ] = None,
+    provider: ProviderOption = "cpu",
+    device: DeviceOption = "cpu",
+    code: CodeOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON file for the result.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Time models on backends side by side, and measure what the machine can do in the same run.
+
+    \b
+    Examples:
+      aasist-deploy bench aasist.onnx --backend onnx,openvino --batch 1,8,32
+      aasist-deploy bench m.onnx@openvino:bf16 m.int8.onnx --compare m.onnx@onnx
+      aasist-deploy bench aasist.onnx --end-to-end calls/ -o today.json
+      aasist-deploy bench aasist.onnx --compare today.json
+    """  # noqa: D301  # \b keeps the lines of the example
+    earlier = read_earlier(Path(compare)) if compare and compare.endswith(".json") else None
+    baseline = parse_spec(compare) if compare and earlier is None else None
+    backends = [name for text in backend or () for name in names_of(text)]
+    specs = combinations(models, backends, names_of(precision or ""))
+    if baseline is not None and baseline not in specs:
+        specs.insert(0, baseline)
+    settings = Settings(
+        batches=_batches(batch),
+        threads=threads or usable_cores(),
+        rounds=rounds,
+        files=() if end_to_end is None else tuple(find_audio([end_to_end])),
+    )
+    if end_to_end is not None and not settings.files:
+        raise UsageError(f"There is no audio in {end_to_end}.", fix="--end-to-end FOLDER")
+    here = machine()
+    if earlier is not None:
+        check_same_machine(earlier, here, settings.threads)
+    variants = _variants(specs, settings, provider, device, code)
+    label = None if baseline is None else variants[specs.index(baseline)].label
+    _check_earlier(earlier, variants, settings)
+    with progress_bar("starting", n_steps(len(variants), settings)) as progress:
+        (task,) = progress.task_ids
+        run = measure(
+            variants,
+            settings,
+            on_step=lambda step: progress.update(task, advance=1, description=step),
+        )
+    results = results_of(
+        run,
+        settings,
+        machine=here,
+        command=shlex.join(["aasist-deploy", *sys.argv[1:]]),
+        baseline=label,
+        earlier=earlier,
+    )
+    if output is not None:
+        _write(output, results)
+    if json_:
+        print_json(results)
+    else:
+        _print(results)
+    for one in run.variants:
+        if one.error is not None:
+            stderr.print(f"error: {one.variant.label}: {one.error}", style="red", markup=False)
+    if any(one.error is not None for one in run.variants) or run.interrupted:
+        raise typer.Exit(1)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    sizes = [number_or(part, "", "--batch") for part in names_of(text)]
+    if not sizes:
+        raise UsageError("--batch is empty.", fix="for example --batch 1,8")
+    return tuple(size for size in sizes if size is not None)
+
+
+def _variants(
+    specs: "Sequence[Spec]", settings: Settings, provider: str, device: str, code: str | None
+) -> list[Variant]:
+    """Files, backends and options; a label has the model as typed where file names are the same."""
+    found: list[Variant] = []
+    for spec in specs:
+        path = model_file(spec.model, spec.backend)
+        name = backend_of(path, spec.backend)
+        # The options of one backend do not concern the others.
+        options = engine_options(
+            name,
+            threads=settings.threads,
+            provider=provider if name == "onnx" else "cpu",
+            device=device if name in ("torch", "trt") else "cpu",
+            code=code if name == "torch" else None,
+        )
+        options["max_batch"] = max(settings.batches)  # a batch is run as it is, not in pieces
+        if spec.precision is not None:
+            options["precision"] = spec.precision
+        full = replace(spec, backend=name)
+        found.append(
+            Variant(
+                label=full.label,
+                path=path,
+                backend=name,
+                precision=spec.precision,
+                options=options,
+            )
+        )
+    labels = [one.label for one in found]
+    return [
+        one
+        if labels.count(one.label) == 1
+        else replace(one, label=spec.model + one.label[len(Path(spec.model).name) :])
+        for one, spec in zip(found, specs, strict=True)
+    ]
+
+
+def _check_earlier(
+    earlier: dict[str, Any] | None, variants: "Sequence[Variant]", settings: Settings
+) -> None:
+    if earlier is None:
+        return
+    known = {(row["label"], row["batch"]) for row in earlier["rows"]}
+    asked = {(one.label, batch) for one in variants for batch in settings.batches}
+    if not known & asked:
+        listed = ", ".join(f"{label} at batch {batch}" for label, batch in sorted(known))
+        raise UsageError(
+            f"The baseline has none of what is measured now; it has {listed}.",
+            fix="measure the same models, backends and batch sizes",
+        )
+
+
+def _write(path: Path, results: dict[str, Any]) -> None:
+    text = json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        sys.stdout.write(text)  # what was measured is not lost
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; the result is on stdout.",
+            fix="choose another place with -o",
+        ) from error
+
+
+def _print(results: dict[str, Any]) -> None:
+    stdout.print(_machine_lines(results), markup=False)
+    stdout.print()
+    stdout.print(_times_table(results))
+    stdout.print()
+    stdout.print(_cost_table(results))
+    if results["end_to_end"] is not None:
+        stdout.print(_end_to_end_table(results["end_to_end"]))
+    for note in results["notes"]:
+        stdout.print(f"Note: {note}.", markup=False)
+    stdout.print(_METHOD, markup=False, style="dim", soft_wrap=False)
+
+
+def _machine_lines(results: dict[str, Any]) -> str:
+    here = results["machine"]
+    rates = ", ".join(
+        f"{one['precision']} {one['operations_per_second'] / 1e9:.0f} ({one['tool']})"
+        for one in results["matrix_products"]
+    )
+    said = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return (
+        f"{here['cpu']}, {results['threads']} threads of {here['cores']} usable cores; clock "
+        f"governor {here['governor'] or 'not known'}; load before the run {here['load_average']}\n"
+        f"{said}\n"
+        f"matrix products, GFLOP/s: {rates}"
+    )
+
+
+def _new_table(*headers: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(headers[0], overflow="fold")
+    for header in headers[1:]:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _times_table(results: dict[str, Any]) -> Table:
+    against = ["times as fast"] if any(row["ratio"] for row in results["rows"]) else []
+    table = _new_table("variant", "batch", "median ms", "p95 ms", "windows/s", "RTF", *against)
+    for row in results["rows"]:
+        table.add_row(
+            _label(row, results),
+            str(row["batch"]),
+            f"{row['median_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            f"{row['windows_per_second']:.1f}",
+            f"{row['real_time_factor']:.4f}",
+            *([_ratio(row["ratio"])] if against else []),
+        )
+    return table
+
+
+def _cost_table(results: dict[str, Any]) -> Table:
+    table = _new_table(
+        "variant", "batch", "CPU ms/window", "GFLOP/s", "of peak", "memory MiB", "load s"
+    )
+    load = {one["label"]: one["load_s"] for one in results["variants"]}
+    for row in results["rows"]:
+        rate, fraction, memory = (
+            row[name]
+            for name in ("operations_per_second", "fraction_of_matrix_product", "peak_memory_bytes")
+        )
+        table.add_row(
+            _label(row, results),
+            str(row["batch"]),
+            f"{row['cpu_ms_per_window']:.1f}",
+            "-" if rate is None else f"{rate / 1e9:.0f}",
+            "-" if fraction is None else f"{fraction:.0%}",
+            "-" if memory is None else f"{memory / 2**20:.0f}",
+            f"{load[row['label']]:.2f}",
+        )
+    return table
+
+
+def _label(row: dict[str, Any], results: dict[str, Any]) -> Text:
+    return Text(row["label"], style="bold" if row["label"] == results["baseline"] else "")
+
+
+def _end_to_end_table(part: dict[str, Any]) -> Table:
+    table = _new_table("decode to scores", "seconds", "files/s", "RTF", "CPU s", "times as fast")
+    table.title = Text(
+        f"{part['n_files']} files, {part['audio_s']:.0f} s of audio, batches of {part['batch']}"
+    )
+    table.title_justify = "left"
+    for row in part["rows"]:
+        rtf = row["real_time_factor"]
+        table.add_row(
+            Text(row["label"] + (f" ({len(row['errors'])} failed)" if row["errors"] else "")),
+            f"{row['median_s']:.2f}",
+            f"{row['files_per_second']:.1f}",
+            "-" if rtf is None else f"{rtf:.4f}",
+            f"{row['cpu_s']:.2f}",
+            _ratio(row["ratio"]),
+        )
+    return table
+
+
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    if ratio is None:
+        return "-"
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
