@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA: Final = "aasist-deploy/contract/1"
+# A file that takes a state beside its samples: a reader of the other layout must not run it.
+STREAM_SCHEMA: Final = "aasist-deploy/stream-contract/1"
 BONA_FIDE: Final = (
     1  # output index of the bona fide class in every architecture (spec of the paper's code)
 )
@@ -45,6 +47,64 @@ def output_meanings(score: str) -> dict[str, str]:
         "logits": _LOGITS[score],
         "embedding": "input of the last layer, (batch, features)",
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamContract:
+    """How a file for streams is called: samples of whole frames and a state in, a score out.
+
+    The first call of a stream has a state of zeros, and before its samples come `lead_samples`
+    samples of any value, so that calls of whole frames end where windows end. The score of a call
+    is that of the window of `window_samples` which ends with the call's last sample; before the
+    first window is complete, it means nothing.
+
+    Attributes:
+        window_samples: Samples of a window.
+        frame_samples: Samples of a frame; a call takes a multiple, and windows start at multiples.
+        lead_samples: Samples of a stream's first call that come before its first sample.
+        max_frames: Most frames of one call.
+        n_frames: Frames of a window.
+        shared_frames: Those that a window shares with its neighbours, from the second on.
+        state_size: Numbers in the state of one stream.
+        state_input: Name of the (batch, state_size) float32 input.
+        state_output: Name of the output that holds the state of the next call.
+    """
+
+    window_samples: int
+    frame_samples: int
+    lead_samples: int
+    max_frames: int
+    n_frames: int
+    shared_frames: int
+    state_size: int
+    state_input: str = "state"
+    state_output: str = "next_state"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no reader could act on."""
+        for name, least in (
+            ("window_samples", 1),
+            ("frame_samples", 1),
+            ("lead_samples", 0),
+            ("max_frames", 1),
+            ("n_frames", 1),
+            ("shared_frames", 1),
+            ("state_size", 1),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:  # read from a file
+                raise ModelFileError(
+                    f"The contract's stream.{name} is {value!r}; it must be a whole number >= "
+                    f"{least}."
+                )
+        if (self.window_samples + self.lead_samples) % self.frame_samples:
+            raise ModelFileError(
+                f"The contract's stream says windows of {self.window_samples} samples after "
+                f"{self.lead_samples}, which is no multiple of its frames of {self.frame_samples}."
+            )
+        for name in ("state_input", "state_output"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelFileError(f"The contract's stream.{name} is no name.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +139,8 @@ class ModelContract:
             on (`aasist_deploy.calibration.Calibration`), or None.
         thresholds: Named decision thresholds on the score.
         tools: Name -> version of what made the file.
+        stream: How a file for streams is called, or None for a file that takes whole waves. Then
+            `n_samples` is the window, and `input_name` takes the samples of whole frames.
     """
 
     architecture: str
@@ -103,13 +165,20 @@ class ModelContract:
     calibration: dict[str, Any] | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
+    stream: StreamContract | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no reader could act on."""
-        if self.schema != SCHEMA:
+        if self.schema not in (SCHEMA, STREAM_SCHEMA):
             raise ModelFileError(
-                f"The model's contract is '{self.schema}'; this version reads '{SCHEMA}'.",
+                f"The model's contract is '{self.schema}'; this version reads '{SCHEMA}' and "
+                f"'{STREAM_SCHEMA}'.",
                 fix="use the version of aasist-deploy that wrote the file, or export it again",
+            )
+        if (self.schema == STREAM_SCHEMA) != isinstance(self.stream, StreamContract):
+            raise ModelFileError(
+                f"The model's contract is '{self.schema}', and its stream is {self.stream!r}.",
+                fix="export the model again",
             )
         for name, value in (
             ("sample_rate_hz", self.sample_rate_hz),
@@ -200,6 +269,9 @@ class ModelContract:
             for name in ("class_order", "fp32_nodes", "batch"):
                 if name in taken:
                     taken[name] = tuple(taken[name])
+            if isinstance(held := taken.get("stream"), dict):
+                names = {f.name for f in fields(StreamContract)}
+                taken["stream"] = StreamContract(**{k: v for k, v in held.items() if k in names})
             return cls(**taken)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}", fix=error.fix) from error
@@ -213,11 +285,18 @@ def _unreadable(path: Path, error: Exception) -> ModelFileError:
     )
 
 
-def read_contract(path: Path | str) -> tuple[ModelContract, OnnxFile]:
+def read_contract(
+    path: Path | str, *, stream: bool | None = False
+) -> tuple[ModelContract, OnnxFile]:
     """Read an ONNX file with its contract and check that the graph is the one it was written for.
 
+    Args:
+        path: The file.
+        stream: Whether a file for streams is wanted; None takes either.
+
     Raises:
-        ModelFileError: not an ONNX model, damaged, without a contract, or altered after export.
+        ModelFileError: not an ONNX model, damaged, without a contract, altered after export, or of
+            the kind that is not wanted.
     """
     file = read_onnx_file(path)
     contract = ModelContract.from_metadata(file.metadata, file.path)
@@ -226,6 +305,14 @@ def read_contract(path: Path | str) -> tuple[ModelContract, OnnxFile]:
             f"{file.path} was altered after export: its graph hashes to {file.graph_sha256[:12]}, "
             f"its contract says {contract.graph_sha256[:12] or 'nothing'}.",
             fix="export the checkpoint again; a graph edited on purpose needs a new contract",
+        )
+    if stream is not None and stream != (contract.stream is not None):
+        raise ModelFileError(
+            f"{file.path} takes {'whole waves' if stream else 'a state beside its samples'}: it is "
+            f"{'no' if stream else 'a'} file for streams.",
+            fix="export the checkpoint with --stream"
+            if stream
+            else "use it with stream and scan; for whole files, export without --stream",
         )
     return contract, file
 

@@ -155,7 +155,7 @@ def _place(model: Path | None, output: Path | None, *, in_place: bool) -> Path |
 
 
 def _store(result: CalibrationResult, model: Path, place: Path, scores: Path) -> None:
-    contract, file = read_contract(model)
+    contract, file = read_contract(model, stream=None)
     _check_made_by(contract, model, scores)
     calibrated = replace(
         contract, calibration=result.calibration.to_dict(), thresholds=result.thresholds

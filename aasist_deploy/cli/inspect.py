@@ -33,7 +33,7 @@ def inspect(
         rows = {name: value for name, value in plan.to_dict().items() if name != "contract"}
         rows |= {f"contract: {k}": v for k, v in plan.contract.to_dict().items()}
     else:
-        contract, file = read_contract(model)
+        contract, file = read_contract(model, stream=None)
         rows = contract.to_dict()
         said = {"path": str(model), "bytes": len(file.content), **rows}
     if json_:

@@ -153,7 +153,7 @@ def onnx_from_torch(checkpoint: Checkpoint, options: ExportOptions) -> onnx.Mode
         n_samples=n_samples,
         lengths=lengths if options.n_samples is None else None,
     )
-    with _quiet_tracer():
+    with quiet_tracer():
         traced = trace(form, sizes, as_it_is=isinstance(form, AsItIs))
         program = torch.onnx.export(
             traced,
@@ -211,7 +211,7 @@ def _write(
         outputs={name: meanings[name] for name in options.outputs},
         precision=options.precision,
         batch=(options.batch or 1, options.batch),
-        topk=_topk(deployed_form(network, options.topk), options),
+        topk=topk_said(deployed_form(network, options.topk), options),
         tools={"aasist-deploy": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
     )
     graph_sha256 = parse_onnx(model.SerializeToString(), path).graph_sha256
@@ -246,7 +246,7 @@ def _pools(form: InferenceNetwork) -> dict[str, GraphPoolInference]:
     return {name: pool for name, pool in pools.items() if isinstance(pool, GraphPoolInference)}
 
 
-def _topk(form: InferenceNetwork, options: ExportOptions) -> dict[str, Any]:
+def topk_said(form: InferenceNetwork, options: ExportOptions) -> dict[str, Any]:
     """What the contract says of graph pooling; nothing where there is none that it can show."""
     pools = _pools(form)
     if not pools:
@@ -289,7 +289,7 @@ def _not_writable(path: Path, error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def _quiet_tracer() -> Iterator[None]:
+def quiet_tracer() -> Iterator[None]:
     """The tracer reports on things we do not use (torchvision, its own deprecations)."""
     noisy = logging.getLogger("torch.onnx")
     level = noisy.level

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, elu, max_pool2d, pad
 
 from aasist_deploy.errors import UsageError
 from aasist_deploy.export.inference_aasist import InferenceAasist
-from aasist_deploy.export.inference_layers import SELU_ALPHA, Block2d, FixedConv, FrontEnd2d
+from aasist_deploy.export.inference_layers import Block2d, FixedConv
 from aasist_deploy.export.stream_geometry import Convolution, Stage, StreamGeometry
 from aasist_deploy.models import Aasist
 from aasist_deploy.models.aasist import FREQUENCY_POOL
@@ -25,6 +24,7 @@ from aasist_deploy.models.residual import TIME_POOL
 
 if TYPE_CHECKING:
     from aasist_deploy.export.inference_layers import TopK
+    from aasist_deploy.export.stream_geometry import Level
     from aasist_deploy.models import Network
 
 
@@ -107,22 +107,25 @@ class StreamNetwork(nn.Module):
         new = self.form.front_end(x)  # (B, 1, 23, columns)
         first: Tensor | None = None
         last: Tensor | None = None
-        for block, level, n_last in zip(
-            self.blocks, geometry.levels[1:], geometry.n_lasts[2:], strict=True
+        for number, (block, level) in enumerate(
+            zip(self.blocks, geometry.levels[1:], strict=True), start=1
         ):
+            spoiled = geometry.stages[number].n_spoiled
             x = torch.cat([carried.pop(0), new], dim=3)
             tail = _newest(x, level.n_state)
             kept.append(tail)
-            taps = _taps(x, level)  # (B, C, 23, F, n_taps), a row for each frame boundary
+            taps = _taps(x, level)  # (B, C, 23, F, n_taps), one for each frame boundary
             delay = level.lag - geometry.boundary_lag
             if delay:  # complete sooner than those of deeper levels, for which they wait
                 taps = torch.cat([carried.pop(0), taps], dim=3)
                 kept.append(taps[:, :, :, -delay:])
                 taps = taps[:, :, :, :-delay]
             taps = taps.movedim(3, 1).flatten(0, 1)  # (B * F, C, 23, n_taps)
-            first = _block(block, _beside(first, taps), left=True)
-            last = _block(block, _beside(tail, last), right=True) if n_last else None
-            new = _block(block, x)
+            first = block(_beside(first, taps))
+            last = (
+                block(_beside(tail, last))[..., spoiled:] if geometry.n_lasts[number + 1] else None
+            )
+            new = block(x)[..., spoiled : -level.n_after or None]
         assert first is not None
 
         firsts = first.reshape(samples.shape[0], -1, *first.shape[1:])  # (B, F, C, 23, n_first)
@@ -155,24 +158,6 @@ class StreamNetwork(nn.Module):
         return [
             part.reshape(-1, *shape) for part, shape in zip(parts, self.state_shapes, strict=True)
         ]
-
-
-def _block(block: Block2d, x: Tensor, *, left: bool = False, right: bool = False) -> Tensor:
-    """A residual block that pads time on these sides only: (B, in, F, T) -> (B, out, F, T')."""
-    path, skip = (block.conv1, block.conv2), block.conv_downsample
-    y = _convolved(path[1], elu(_convolved(path[0], x, left, right), SELU_ALPHA), left, right)
-    beside = x if skip is None else _convolved(skip, x, left, right)
-    stage = _stage_of(block)
-    start = 0 if left else stage.crop
-    beside = beside[..., start : beside.shape[3] - (0 if right else stage.crop)]
-    return max_pool2d(y + beside, (1, stage.pool))
-
-
-def _convolved(conv: FixedConv, x: Tensor, left: bool, right: bool) -> Tensor:
-    bands, time = conv.padding
-    if left or right:
-        x = pad(x, (time if left else 0, time if right else 0))
-    return conv2d(x, conv.weight, conv.bias, padding=(bands, 0))
 
 
 def _taps(x: Tensor, level: Level) -> Tensor:

@@ -63,9 +63,9 @@ class Stage:
         return sum(conv.kernel - 1 - conv.padding for conv in self.path) + self.pool - 1
 
     @property
-    def crop(self) -> int:
-        """Columns by which the skip is longer on each side, when neither way is padded."""
-        return self.left - sum(conv.padding for conv in self.skip or ())
+    def n_spoiled(self) -> int:
+        """Outputs at the start of any input that see the padding before it."""
+        return -(-self.left // self.pool)
 
     def n_outputs(self, n_inputs: int) -> int:
         """Outputs of an input of this length, alone and padded."""
@@ -85,7 +85,10 @@ class Level:
         length: Columns in a window alone.
         n_first: Columns at the window's start that see padding, in a window alone.
         n_last: Columns at its end that see padding.
-        n_state: Columns that a stream carries to the next call.
+        n_state: Columns that a stream carries to the next call: what its new outputs see of the
+            past, from a multiple of the pool on.
+        n_after: Outputs after the new ones, when these columns and those of a call are given to
+            the stage; they see the padding after them.
         n_taps: Columns from `n_first` on that the `first` columns of the next level are made of.
         taps_at: Where the taps of the oldest boundary of a call start, counted from the start of
             what was carried.
@@ -98,6 +101,7 @@ class Level:
     n_first: int
     n_last: int
     n_state: int
+    n_after: int
     n_taps: int
     taps_at: int
     lag: int
@@ -213,7 +217,7 @@ class StreamGeometry:
             ready = self.ready[index]
             last_tap = stage.pool * (n_next - 1) + stage.right
             n_taps = last_tap + 1 - n_first if n_next else 0
-            n_state = ready - stage.pool * self.ready[index + 1] + stage.left
+            n_state = ready - stage.pool * (self.ready[index + 1] - stage.n_spoiled)
             lag = (ready - 1 - last_tap) // columns
             taps_at = columns * (lag + 1) + n_first - ready + n_state
             found.append(
@@ -222,6 +226,7 @@ class StreamGeometry:
                     n_first=n_first,
                     n_last=self.n_lasts[index],
                     n_state=n_state,
+                    n_after=stage.n_outputs(n_state) - stage.n_spoiled,
                     n_taps=n_taps,
                     taps_at=taps_at,
                     lag=lag,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aasist_deploy.streaming.opening import open_stream_model
+from aasist_deploy.streaming.shared_frames import StreamScorer
 from aasist_deploy.streaming.windows import WindowScore, WindowScorer
 
-__all__ = ["WindowScore", "WindowScorer"]
+__all__ = ["StreamScorer", "WindowScore", "WindowScorer", "open_stream_model"]
