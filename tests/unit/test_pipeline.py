@@ -56,7 +56,7 @@ def expected_of(paths: list[Path]) -> list[float | None]:
 def test_rows_keep_the_order_of_the_input_with_failures_between(
     batch: int, mixed: list[Path], fake_engine: Any
 ) -> None:
-    rows = list(score_files(fake_engine(), mixed, batch=batch, decode_threads=3))
+    rows = list(score_files(fake_engine(), mixed, batch=batch, decode_workers=3))
     assert [row.path for row in rows] == mixed
     for row, expected in zip(rows, expected_of(mixed), strict=True):
         if expected is None:
@@ -101,7 +101,7 @@ def test_endless_input_is_read_only_a_little_ahead(
             n_taken += 1
             yield path
 
-    rows: Any = score_files(fake_engine(), endless(), batch=4, decode_threads=2)
+    rows: Any = score_files(fake_engine(), endless(), batch=4, decode_workers=2)
     assert n_taken == 0  # nothing happens before the first row is asked for
     for index, _ in enumerate(itertools.islice(rows, 50), start=1):
         assert n_taken <= index + 3 * 4 + 2 + 1

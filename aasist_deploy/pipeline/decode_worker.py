@@ -1,0 +1,94 @@
+"""A process that decodes files: `python -m aasist_deploy.pipeline.decode_worker DESCRIPTOR BYTES`.
+
+It reads requests on standard input, puts samples into memory that it shares with its parent, and
+answers on standard output. It ends when its input does, so it never outlives its parent.
+Messages are a length of four bytes and JSON; a request may be followed by the bytes of the audio.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+
+from aasist_deploy.errors import AudioError
+from aasist_deploy.inputs import AudioInput
+from aasist_deploy.pipeline.stages import Wanted, sound_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+def send(stream: BinaryIO, message: Mapping[str, Any], content: bytes = b"") -> None:
+    """Write one message; `content` follows it as it is."""
+    text = json.dumps(message).encode()
+    stream.write(_LENGTH.pack(len(text)) + text)
+    if content:
+        stream.write(content)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> dict[str, Any] | None:
+    """Read one message, or None at the end of the stream, however early it comes."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    text = stream.read(length)
+    if len(text) < length:
+        return None
+    message: dict[str, Any] = json.loads(text)
+    return message
+
+
+def serve(descriptor: int, n_bytes: int) -> None:
+    """Answer requests until there are no more."""
+    # Ctrl-C reaches all processes of a terminal; the parent decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory = np.frombuffer(mmap.mmap(descriptor, n_bytes), np.float32)
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    send(answers, {"ready": os.getpid()})
+    while (request := receive(requests)) is not None:
+        length = request["content"]
+        content = None if length is None else requests.read(length)
+        source = AudioInput(Path(request["path"]), content)
+        try:
+            for piece in sound_of(source, Wanted(**request["wanted"])):
+                memory[: len(piece.samples)] = piece.samples
+                about = piece.about
+                send(
+                    answers,
+                    {
+                        "n": len(piece.samples),
+                        "joined": piece.joined,
+                        "about": about
+                        and {
+                            "seconds": about.seconds,
+                            "resampled": about.resampled,
+                            "second_decoder": about.second_decoder,
+                            "note": about.note,
+                        },
+                    },
+                )
+                if about is None:
+                    go_on = receive(requests)
+                    if go_on is None:
+                        return
+                    if not go_on["more"]:
+                        break
+        except AudioError as error:
+            send(answers, {"error": str(error), "fix": error.fix})
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))

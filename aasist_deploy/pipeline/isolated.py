@@ -1,0 +1,228 @@
+"""Decoding in processes of their own, so that a file that crashes a decoder costs only its row.
+
+Decoders are native code; a fault in one ends its process, and no thread survives that. Here the
+process that ends is one of a few small ones. It is replaced, the file is tried once more in the new
+one, and if that ends too, the file gets a row that says so.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+import aasist_deploy
+from aasist_deploy.errors import AudioError, EnvironmentLacks
+from aasist_deploy.pipeline.decode_worker import receive, send
+from aasist_deploy.pipeline.stages import PIECE_SAMPLES, About, Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from aasist_deploy.inputs import AudioInput
+    from aasist_deploy.pipeline.stages import Wanted
+
+_COMMAND: Final = (sys.executable, "-m", "aasist_deploy.pipeline.decode_worker")
+_MEMORY_BYTES: Final = 4 * PIECE_SAMPLES
+_ATTEMPTS: Final = 2  # a process can also end because the machine ran out of memory: try once more
+SILENCE_S: Final = 300.0  # without an answer a decoder hangs; a piece takes milliseconds
+
+
+class _DeadError(Exception):
+    """The process has ended, or was ended because it hung."""
+
+
+class _Process:
+    def __init__(self, command: Sequence[str], silence_s: float) -> None:
+        self._silence_s = silence_s
+        descriptor = os.memfd_create("samples", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, _MEMORY_BYTES)
+            self._memory = np.frombuffer(mmap.mmap(descriptor, _MEMORY_BYTES), np.float32)
+            package = str(Path(aasist_deploy.__file__).resolve().parents[1])
+            paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._process = subprocess.Popen(  # noqa: S603  # our own program
+                [*command, str(descriptor), str(_MEMORY_BYTES)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(descriptor,),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            )
+        finally:
+            os.close(descriptor)
+        self._ready = False
+
+    def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
+        """See `Decoders`; raises `_DeadError` when the process ends or hangs."""
+        if not self._ready:
+            self._answer()
+            self._ready = True
+        content = source.content
+        self._say(
+            {
+                "path": str(source.path),
+                "content": None if content is None else len(content),
+                "wanted": {
+                    "sample_rate_hz": wanted.sample_rate_hz,
+                    "max_samples": wanted.max_samples,
+                    "whole": wanted.whole,
+                },
+            },
+            content or b"",
+        )
+        finished = False
+        try:
+            while not finished:
+                answer = self._answer()
+                if "error" in answer:
+                    finished = True
+                    raise AudioError(answer["error"], fix=answer["fix"])
+                about = answer["about"]
+                finished = about is not None
+                samples = self._memory[: answer["n"]].copy()
+                yield Piece(samples, answer["joined"], about and About(**about))
+                if not finished:
+                    self._say({"more": True})
+        except GeneratorExit:
+            if not finished:
+                self._say({"more": False})
+            raise
+
+    def how_it_ended(self) -> str:
+        """Why the process is no more, a part of a sentence."""
+        self.end()
+        code = self._process.returncode
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+
+    def end(self) -> None:
+        """End the process and wait for it."""
+        streams: tuple[IO[bytes] | None, ...] = (self._process.stdin, self._process.stdout)
+        for stream in streams:
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _say(self, message: dict[str, object], content: bytes = b"") -> None:
+        assert self._process.stdin is not None
+        try:
+            send(self._process.stdin, message, content)  # type: ignore[arg-type]
+        except OSError as error:
+            raise _DeadError from error
+
+    def _answer(self) -> dict[str, Any]:
+        stream = self._process.stdout
+        assert stream is not None
+        # Nothing is ever left in the stream's buffer: one answer comes to one request.
+        poll = select.poll()
+        poll.register(stream, select.POLLIN)
+        if not poll.poll(self._silence_s * 1000):
+            self._process.kill()
+            raise _DeadError(f"no answer for {self._silence_s:g} seconds")
+        answer = receive(stream)  # type: ignore[arg-type]
+        if answer is None:
+            raise _DeadError
+        return answer
+
+
+class InProcesses:
+    """Decodes in processes; a process that dies is replaced, and its file named.
+
+    Threads may share it; it decodes as many files at a time as it has processes.
+
+    Args:
+        n_processes: How many, 1 or more. They are started at once and import while the caller
+            goes on, e.g. opens its engine.
+        command: What runs in them.
+        silence_s: A process that does not answer for so long is ended.
+
+    Raises:
+        EnvironmentLacks: while decoding, when a process cannot even start.
+    """
+
+    def __init__(
+        self,
+        n_processes: int,
+        *,
+        command: Sequence[str] = _COMMAND,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._command, self._silence_s = command, silence_s
+        self._lock = threading.Lock()
+        self._all: list[_Process] = []
+        self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        self.n_replaced = 0
+        for _ in range(n_processes):
+            self._free.put(self._new())
+
+    def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
+        """See `Decoders`."""
+        reasons: list[str] = []
+        process = self._free.get()
+        try:
+            while len(reasons) < _ATTEMPTS:
+                given = False
+                try:
+                    for piece in process.pieces(source, wanted):
+                        given = True
+                        yield piece
+                except _DeadError as death:
+                    reasons.append(str(death) or process.how_it_ended())
+                    process = self._replaced(process)
+                    if given:  # what was given cannot be taken back
+                        break
+                else:
+                    return
+        finally:
+            self._free.put(process)
+        times = "the process" if len(reasons) == 1 else f"{len(reasons)} processes"
+        raise AudioError(
+            f"{source.path} ended {times} that decoded it ({', '.join(reasons)}); it is left out.",
+            fix="convert it with another program: ffmpeg -i FILE -ac 1 FILE.wav",
+        )
+
+    def close(self) -> None:
+        """End the processes; a second call does nothing."""
+        with self._lock:
+            processes, self._all = self._all, []
+        for process in processes:
+            process.end()
+
+    def _new(self) -> _Process:
+        process = _Process(self._command, self._silence_s)
+        with self._lock:
+            self._all.append(process)
+        return process
+
+    def _replaced(self, process: _Process) -> _Process:
+        never_ready = not process._ready  # noqa: SLF001  # of this module
+        process.end()
+        with self._lock:
+            if process in self._all:
+                self._all.remove(process)
+            self.n_replaced += 1
+        if never_ready:
+            raise EnvironmentLacks(
+                "A process for decoding does not start; its own words are above.",
+                fix="decode in this process: --decode-in threads",
+            )
+        return self._new()
