@@ -7,6 +7,7 @@ streams at once.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -89,8 +90,8 @@ class FrameQueue:
         """Numbers that are held: samples that wait, the start of the stream, and the state."""
         return self._n_waiting + sum(map(len, self._start)) + len(self._state)
 
-    def feed(self, samples: NDArray[np.float32]) -> None:
-        """Take (n,) float32 samples in [-1, 1], any n >= 0.
+    def check(self, samples: NDArray[np.float32]) -> None:
+        """Refuse what `feed` would refuse.
 
         Raises:
             ShapeError: another type or shape, NaN or infinity, or the stream has ended.
@@ -106,6 +107,14 @@ class FrameQueue:
         if not np.isfinite(samples).all():
             bad = int(np.count_nonzero(~np.isfinite(samples)))
             raise ShapeError(f"The samples hold {bad} that are NaN or infinite.")
+
+    def feed(self, samples: NDArray[np.float32]) -> None:
+        """Take (n,) float32 samples in [-1, 1], any n >= 0.
+
+        Raises:
+            ShapeError: as `check`; nothing is taken then.
+        """
+        self.check(samples)
         if len(samples):
             samples = samples.copy()  # the caller may use the memory again
             self._waiting.append(samples)
@@ -161,7 +170,7 @@ class StreamScorer:
     """Scores the windows of one stream, computing what they share once; a `WindowScorer`.
 
     A score is there when the last sample of its window has been pushed: the call that takes it
-    gives it. One object belongs to one stream and one thread at a time; the model may be shared.
+    gives it. Pushes of several threads are taken one after another; the model may be shared.
     Memory is bounded by a window and what is pushed at once (`FrameQueue.n_held`).
 
     Args:
@@ -178,7 +187,8 @@ class StreamScorer:
         self.window_samples = model.layout.window_samples
         self.queue = FrameQueue(model.contract, hop_frames)
         self.hop_samples = self.queue.hop_samples
-        self._model = model
+        self.model = model
+        self._lock = threading.Lock()
 
     def push(self, samples: NDArray[np.float32]) -> list[WindowScore]:
         """Take (n,) float32 samples in [-1, 1], any n >= 0; return the windows they completed.
@@ -186,8 +196,9 @@ class StreamScorer:
         Raises:
             ShapeError: another type or shape, NaN or infinity, or the stream has ended.
         """
-        self.queue.feed(samples)
-        return self._run()
+        with self._lock:
+            self.queue.feed(samples)
+            return self._run()
 
     def finish(self) -> list[WindowScore]:
         """End the stream; a second call does nothing.
@@ -196,13 +207,14 @@ class StreamScorer:
             The one window of a stream that was shorter than a window, tiled as files are; otherwise
             nothing.
         """
-        self.queue.end()
-        return self._run()
+        with self._lock:
+            self.queue.end()
+            return self._run()
 
     def _run(self) -> list[WindowScore]:
         found = []
         while (call := self.queue.next_call()) is not None:
-            scores, states = self._model.step(call.samples[None], call.state[None])
+            scores, states = self.model.step(call.samples[None], call.state[None])
             window = self.queue.done(call, float(scores[0]), states[0])
             if window is not None:
                 found.append(window)
