@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
-from aasist_deploy.errors import TrainingError
+from aasist_deploy.errors import OutputError, TrainingError
 from aasist_deploy.models import save_weights
 from aasist_deploy.textfile import write_text_atomically
 from aasist_deploy.trainer.averaging import update_batch_norm
@@ -31,7 +31,7 @@ from aasist_deploy.trainer.prepare import (
     prepare_model,
     steps_of,
 )
-from aasist_deploy.trainer.resume import begin_run, content_of, open_run, restore
+from aasist_deploy.trainer.resume import RECIPE, begin_run, content_of, open_run, restore
 from aasist_deploy.trainer.runtime import arithmetic, stop_wish, told_errors
 from aasist_deploy.trainer.schedule import lr_at
 from aasist_deploy.trainer.state import Position, seed_all, write_state
@@ -103,6 +103,10 @@ def train(
         try:
             with told_errors(model.architecture, device, world):
                 return run.go(state)
+        except OutputError as error:
+            if (out / RECIPE).exists():
+                error.fix = f"make room, then go on with --resume and the run folder {out}"
+            raise
         finally:
             run.close()
 

@@ -87,7 +87,8 @@ def _read(model: Network, path: Path | str, code: str | None) -> Checkpoint:
                 raise first from None
             raise CheckpointError(
                 f"{first} As a checkpoint of the model to train, {model.architecture}: {second}",
-                fix=first.fix,
+                fix=f"give a checkpoint of {model.architecture} as the recipe configures it, or "
+                "put the file's own configuration beside it, as a .conf file of its name",
             ) from first
 
 

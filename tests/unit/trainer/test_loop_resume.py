@@ -153,27 +153,29 @@ def test_the_switches_of_pytorch_are_given_back(tiny_recipe: MakeRecipe, tmp_pat
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("file", ["", "best.json"])
 def test_a_disk_that_fills_up_costs_nothing_that_was_saved(
-    tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, tiny_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, out = tiny_recipe(**{"training.epochs": 3}), tmp_path / "full"
     real = Path.open
-    full = False
+    full, first = False, 1 if file == "best.json" else 4  # the first epoch is always the best yet
 
     def open_(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if full and "w" in mode:
+        if full and "w" in mode and file in self.name:
             raise OSError(28, "No space left on device")
         return real(self, mode, *arguments, **options)
 
     def fill(event: object) -> None:
         nonlocal full
-        full = isinstance(event, StepDone) and event.step >= 4
+        full = full or (isinstance(event, StepDone) and event.step >= first)
 
     monkeypatch.setattr(Path, "open", open_)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left") as raised:
         train(recipe, out, on_event=fill)
+    assert raised.value.fix == f"make room, then go on with --resume and the run folder {out}"
     monkeypatch.undo()
-    assert json.loads((out / "last.json").read_text())["step"] == 3
+    assert json.loads((out / "last.json").read_text())["step"] == first - 1
     train(recipe, out, resume=True)
     train(recipe, tmp_path / "reference")
     assert_same_run(out, tmp_path / "reference")

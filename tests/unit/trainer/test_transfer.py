@@ -53,8 +53,10 @@ def test_checkpoint_without_a_configuration_is_read_with_that_of_the_model(
     assert same_state(model, small_checkpoint.model)
     other = fresh({**small_config, "gat_dims": [5, 4]})
     before = copy.deepcopy(other)
-    with pytest.raises(CheckpointError, match=r"(?s)Nothing says how.*AASIST.*shapes that differ"):
+    said = r"(?s)Nothing says how.*AASIST.*shapes that differ"
+    with pytest.raises(CheckpointError, match=said) as raised:
         init_weights(other, tmp_path / "bare.pth")
+    assert "--config" not in str(raised.value.fix)  # of `train` that is the recipe
     assert same_state(other, before)
 
 
