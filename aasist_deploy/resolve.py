@@ -7,9 +7,10 @@ used only when its contract says that it was made from those weights by this ver
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aasist_deploy.contract import read_contract
-from aasist_deploy.engines import backend_for, check_backend
+from aasist_deploy.engines import Choice, check_backend, choose_backend
 from aasist_deploy.errors import ModelFileError, OutputError, UsageError
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import (
@@ -21,6 +22,9 @@ from aasist_deploy.published import (
     names,
     pull,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def model_file(name_or_path: str, backend: str | None) -> Path:
@@ -75,13 +79,27 @@ def exported(model: PublishedModel | PackagedModel) -> Path:
         raise
 
 
-def backend_of(path: Path, backend: str | None) -> str:
-    """The backend that the user chose, or the one for this kind of file.
+def backend_of(path: Path, backend: str | None, options: Collection[str] = ()) -> str:
+    """The backend that the user chose, or the one for this file and these options.
+
+    Args:
+        path: The model file.
+        backend: As it was typed, or None.
+        options: Names of options of `open_engine` that are given.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    return chosen_backend(path, backend, options).backend
+
+
+def chosen_backend(path: Path, backend: str | None, options: Collection[str] = ()) -> Choice:
+    """`backend_of` with the reason.
 
     Raises:
         UsageError: there is no such backend.
     """
     if backend is None:
-        return backend_for(path)
+        return choose_backend(path, options)
     check_backend(backend)
-    return backend
+    return Choice(backend, "as asked")

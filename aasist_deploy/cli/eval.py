@@ -14,9 +14,11 @@ from aasist_deploy.cli.options import (
     BatchOption,
     CodeOption,
     DeviceOption,
+    HintOption,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
+    opening,
 )
 from aasist_deploy.cli.project import FILE_NAME, load_project, needed
 from aasist_deploy.cli.tables import metrics_table, summary_table
@@ -26,7 +28,7 @@ from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
 from aasist_deploy.metrics import Bootstrap, Compat, MetricsSummary, Unit
 from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
 from aasist_deploy.report import N_BOOTSTRAP, write_report
-from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import speaker_column, write_scores_txt
 from aasist_deploy.trials import Dataset, dataset_names, default_split, load_dataset
 
@@ -57,6 +59,8 @@ def eval_(
     ] = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     code: CodeOption = None,
@@ -116,19 +120,22 @@ def eval_(
         )
     folder = out or Path(project.out or "results")
     _make_folder(folder)
-    path = model_file(model, backend or project.backend)
-    name = backend_of(path, backend or project.backend)
-    options = engine_options(
-        name,
+    backend = backend or project.backend
+    path = model_file(model, backend)
+    way = opening(
+        path,
+        backend,
         threads=threads or project.threads,
         provider=provider,
         device=device,
         code=code,
+        precision=precision,
+        hint=hint,
     )
     arithmetic: Compat = compat or _compat_of(project.compat)
-    with open_engine(path, name, **options) as engine:
+    with open_engine(path, backend, **way.options) as engine:
         stderr.print(
-            f"{len(trials.trials)} trials of {kind} on {name} ({engine.device}); "
+            f"{len(trials.trials)} trials of {kind} on {way.says(engine.device)}; "
             f"window: {window_rule(engine.contract)}",
             style="dim",
             markup=False,

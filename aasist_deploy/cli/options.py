@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from aasist_deploy.engines import BACKENDS
 from aasist_deploy.errors import UsageError
+from aasist_deploy.resolve import chosen_backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+# As the engine has them (`aasist_deploy.engines.openvino`), which is not imported for --help.
+Precision = Literal["fp32", "bf16", "int8", "int8+bf16"]
+Hint = Literal["latency", "throughput"]
+
 BackendOption = Annotated[
     str | None,
     typer.Option(
-        "--backend", help=f"What runs the model: {' or '.join(BACKENDS)}. Default: by the file."
+        "--backend",
+        help=f"What runs the model: {' or '.join(BACKENDS)}. Default: the fastest one installed "
+        "that is exact; it is named on stderr.",
     ),
 ]
 ThreadsOption = Annotated[
@@ -28,6 +35,20 @@ ProviderOption = Annotated[
     typer.Option(
         help="Execution provider of the onnx backend: cpu, cuda or tensorrt. One that cannot be "
         "taken is an error, never a fallback."
+    ),
+]
+PrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        help="Arithmetic of the openvino backend: fp32 (the default for fp32 files) or bf16; int8 "
+        "or int8+bf16 for int8 files. One that this CPU emulates is refused."
+    ),
+]
+HintOption = Annotated[
+    Hint | None,
+    typer.Option(
+        help="Of the openvino backend: latency gives one batch all threads (the default); "
+        "throughput runs windows beside one another, for a --batch of many windows on many cores."
     ),
 ]
 DeviceOption = Annotated[
@@ -56,12 +77,20 @@ def engine_options(
     provider: str = "cpu",
     device: str = "cpu",
     code: str | None = None,
+    precision: Precision | None = None,
+    hint: Hint | None = None,
 ) -> dict[str, Any]:
     """The options of `open_engine` for this backend.
 
     Raises:
         UsageError: an option that belongs to another backend was given.
     """
+    for option, value in (("--precision", precision), ("--hint", hint)):
+        if backend != "openvino" and value is not None:
+            raise UsageError(
+                f"{option} {value} belongs to the backend openvino; this is {backend}.",
+                fix="other backends compute in the precision of the file",
+            )
     if backend != "onnx" and provider != "cpu":
         raise UsageError(
             f"--provider {provider} belongs to the backend onnx; this is {backend}.",
@@ -78,6 +107,9 @@ def engine_options(
             fix="leave --code out: an exported file needs no code",
         )
     options: dict[str, Any] = {"threads": threads}
+    if backend == "openvino":
+        given = {"precision": precision, "hint": hint}
+        options |= {name: value for name, value in given.items() if value is not None}
     if backend == "onnx":
         options["provider"] = provider
     if backend == "torch":
@@ -87,6 +119,54 @@ def engine_options(
     if backend == "trt":
         options["device_id"] = _gpu_of(device)
     return options
+
+
+class Opening(NamedTuple):
+    """How a model file is opened.
+
+    Attributes:
+        backend: The backend's name.
+        why: Why this one, to go on after its name and a comma.
+        options: Of `open_engine`.
+    """
+
+    backend: str
+    why: str
+    options: dict[str, Any]
+
+    def says(self, device: str) -> str:
+        """One line about what runs the model; `device` is the opened engine's."""
+        return f"{self.backend} ({device}), {self.why}"
+
+
+def opening(
+    path: Path,
+    backend: str | None,
+    *,
+    threads: int | None,
+    provider: str = "cpu",
+    device: str = "cpu",
+    code: str | None = None,
+    precision: Precision | None = None,
+    hint: Hint | None = None,
+) -> Opening:
+    """The backend for a model file, as chosen by the user or for them, and its options.
+
+    Raises:
+        UsageError: there is no such backend, or an option belongs to another one.
+    """
+    given = {"provider": provider != "cpu", "precision": precision, "hint": hint}
+    choice = chosen_backend(path, backend, [name for name, value in given.items() if value])
+    options = engine_options(
+        choice.backend,
+        threads=threads,
+        provider=provider,
+        device=device,
+        code=code,
+        precision=precision,
+        hint=hint,
+    )
+    return Opening(choice.backend, choice.why, options)
 
 
 def _gpu_of(device: str) -> int:

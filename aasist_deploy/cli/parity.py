@@ -1,7 +1,7 @@
 """`aasist-deploy parity`: is this model the same as that one, on real audio."""
 
 from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -12,12 +12,18 @@ from rich.text import Text
 from aasist_deploy.audio import N_SAMPLES, find_audio, fit_length, read_audio
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
 from aasist_deploy.cli.options import (
+    BackendOption,
     CodeOption,
     DeviceOption,
+    Hint,
+    HintOption,
+    Opening,
+    Precision,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
     number_or,
+    opening,
 )
 from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
@@ -56,6 +62,12 @@ def parity(
         str | None,
         typer.Option(help="Window lengths to compare at, e.g. 16000,48000; variable length only."),
     ] = None,
+    backend: BackendOption = None,
+    reference_backend: Annotated[
+        str | None, typer.Option(help="What runs the reference. Default: as for --backend.")
+    ] = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     threads: ThreadsOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
@@ -64,16 +76,29 @@ def parity(
 ) -> None:
     """Compare a model with its checkpoint, or two models; exit code 1 when they differ.
 
+    --backend, --precision and --hint are for MODEL alone; the reference runs exactly.
+
     \b
     Example:
       aasist-deploy parity aasist.onnx --reference AASIST.pth --audio clips/
+      aasist-deploy parity m.onnx --precision bf16 --reference m.onnx --audio clips/
     """  # noqa: D301  # \b keeps the lines of the example
-    path = model_file(model, "onnx")
-    reference_path = model_file(reference, "torch")
+    path = model_file(model, backend or "onnx")
+    reference_path = model_file(reference, reference_backend or "torch")
+    way = _way(path, backend, threads, provider, device, code, precision=precision, hint=hint)
+    other_way = _way(reference_path, reference_backend, threads, provider, device, code)
+    _refuse_unused(provider, device, code, {way.backend, other_way.backend})
+    if other_way.backend == "torch":
+        other_way.options["any_length"] = True
     with (
-        _opened(path, threads, provider, device, code) as engine,
-        _opened(reference_path, threads, provider, device, code, any_length=True) as other,
+        open_engine(path, backend, **way.options) as engine,
+        open_engine(reference_path, reference_backend, **other_way.options) as other,
     ):
+        stderr.print(
+            f"backend: {way.says(engine.device)}; of the reference: {other_way.says(other.device)}",
+            style="dim",
+            markup=False,
+        )
         windows = _windows(audio, engine, other, limit)
         with progress_bar("comparing", len(windows)) as progress:
             (task,) = progress.task_ids
@@ -88,7 +113,15 @@ def parity(
                 on_clip=lambda: progress.advance(task),
             )
     if json_:
-        print_json({"model": str(path), "reference": str(reference_path), **report.to_dict()})
+        print_json(
+            {
+                "model": str(path),
+                "backend": {"name": way.backend, "device": engine.device},
+                "reference": str(reference_path),
+                "reference_backend": {"name": other_way.backend, "device": other.device},
+                **report.to_dict(),
+            }
+        )
     else:
         stdout.print(_rendered(report, path.name, reference_path.name))
     if not report.holds:
@@ -98,27 +131,45 @@ def parity(
         )
 
 
-def _opened(
+def _way(
     path: Path,
+    backend: str | None,
     threads: int | None,
     provider: str,
     device: str,
     code: str | None,
     *,
-    any_length: bool = False,
-) -> Engine:
-    backend = backend_of(path, None)
-    # The options of the other engine's backend do not concern this one.
-    options: dict[str, Any] = engine_options(
+    precision: Precision | None = None,
+    hint: Hint | None = None,
+) -> Opening:
+    """How one of the two models is opened; what belongs to the other's backend is left out."""
+    own = {"provider": provider != "cpu", "precision": precision, "hint": hint}
+    name = backend_of(path, backend, [option for option, value in own.items() if value])
+    return opening(
+        path,
         backend,
         threads=threads,
-        provider=provider if backend == "onnx" else "cpu",
-        device=device if backend == "torch" else "cpu",
-        code=code if backend == "torch" else None,
+        provider=provider if name == "onnx" else "cpu",
+        device=device if name == "torch" else "cpu",
+        code=code if name == "torch" else None,
+        precision=precision,
+        hint=hint,
     )
-    if any_length and backend == "torch":
-        options["any_length"] = True
-    return open_engine(path, backend, **options)
+
+
+def _refuse_unused(provider: str, device: str, code: str | None, names: set[str]) -> None:
+    """Refuse an option that neither model's backend has."""
+    for option, value, backend, default in (
+        ("--provider", provider, "onnx", "cpu"),
+        ("--device", device, "torch", "cpu"),
+        ("--code", code, "torch", None),
+    ):
+        if value != default and backend not in names:
+            raise UsageError(
+                f"{option} {value} belongs to the backend {backend}; these models run on "
+                f"{' and '.join(sorted(names))}.",
+                fix=f"leave {option} out, or choose with --backend and --reference-backend",
+            )
 
 
 def _windows(

@@ -16,17 +16,19 @@ from aasist_deploy.cli.options import (
     BackendOption,
     BatchOption,
     DeviceOption,
+    HintOption,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
     names_of,
+    opening,
 )
 from aasist_deploy.cli.project import load_project, needed
 from aasist_deploy.degradations import FAMILIES, Condition, select
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
-from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.resolve import model_file
 from aasist_deploy.robustness import RobustnessLimits, RobustnessReport, balanced, run_into
 from aasist_deploy.robustness.files import NAME
 from aasist_deploy.trials import dataset_names, default_split, load_dataset
@@ -77,6 +79,8 @@ def robustness(
     ] = False,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     batch: BatchOption = None,
@@ -105,10 +109,16 @@ def robustness(
     )
     trials = everything if limit is None else balanced(everything, limit)
     trials.require_audio()
-    path = model_file(needed("MODEL", model or project.model), backend or project.backend)
-    name = backend_of(path, backend or project.backend)
-    options = engine_options(
-        name, threads=threads or project.threads, provider=provider, device=device
+    backend = backend or project.backend
+    path = model_file(needed("MODEL", model or project.model), backend)
+    way = opening(
+        path,
+        backend,
+        threads=threads or project.threads,
+        provider=provider,
+        device=device,
+        precision=precision,
+        hint=hint,
     )
     folder = out or Path(project.out or "results")
     for option, value in (("--threshold", threshold), ("--max-eer-increase", max_eer_increase)):
@@ -116,12 +126,12 @@ def robustness(
             raise UsageError(f"{option} is {value}; it must be a finite number.")
     limits = RobustnessLimits(max_eer_increase=max_eer_increase, max_flips=max_flips)
     with (
-        open_engine(path, name, **options) as engine,
+        open_engine(path, backend, **way.options) as engine,
         progress_bar("scoring", len(trials.trials)) as progress,
     ):
         stderr.print(
             f"{len(trials.trials)} trials of {kind}, clean and under {len(chosen)} conditions, on "
-            f"{name} ({engine.device}); window: {window_rule(engine.contract)}",
+            f"{way.says(engine.device)}; window: {window_rule(engine.contract)}",
             style="dim",
             markup=False,
         )

@@ -12,14 +12,16 @@ from aasist_deploy.cli.options import (
     BatchOption,
     CodeOption,
     DeviceOption,
+    HintOption,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
+    opening,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.engines import open_engine
 from aasist_deploy.pipeline import DEFAULT_BATCH, score_files, window_rule
-from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import RowFormat, format_of, open_rows
 
 
@@ -44,6 +46,8 @@ def score(
     ] = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     code: CodeOption = None,
@@ -64,20 +68,26 @@ def score(
     row_format = format_of(output, format_)
     paths = list(find_audio(inputs))
     path = model_file(model, backend)
-    name = backend_of(path, backend)
-    options = engine_options(
-        name,
+    way = opening(
+        path,
+        backend,
         threads=threads or project.threads,
         provider=provider,
         device=device,
         code=code,
+        precision=precision,
+        hint=hint,
     )
     n_failed = 0
     with (
-        open_engine(path, name, **options) as engine,
+        open_engine(path, backend, **way.options) as engine,
         open_rows(output, row_format, calibrated=engine.contract.calibration is not None) as writer,
     ):
-        stderr.print(f"window: {window_rule(engine.contract)}", style="dim", markup=False)
+        stderr.print(
+            f"backend: {way.says(engine.device)}; window: {window_rule(engine.contract)}",
+            style="dim",
+            markup=False,
+        )
         rows = score_files(engine, paths, batch=batch or project.batch or DEFAULT_BATCH)
         for row in tracked(rows, "scoring", len(paths)):
             writer.write(row)

@@ -84,7 +84,7 @@ def test_unknown_backend(
 ) -> None:
     for model in (small_onnx(), "aasist"):
         result = cli("score", model, clip("a.wav"), "--backend", "tpu")
-        check(result, "There is no backend 'tpu'; known are: onnx, torch, trt.")
+        check(result, "There is no backend 'tpu'; known are: openvino, onnx, torch, trt.")
 
 
 def test_backend_for_another_kind_of_file(
@@ -114,8 +114,12 @@ def test_backend_whose_package_is_missing(
     model = small_onnx()
     monkeypatch.setattr("aasist_deploy.engines.find_spec", lambda _name: None)
     result = cli("score", model, clip("a.wav"))
+    check(result, "needs the package openvino or onnxruntime; none of them is installed", code=3)
+    for extra in ("openvino", "onnx"):
+        assert f"pip install 'aasist-deploy[{extra}]'" in result.err
+    result = cli("score", model, clip("a.wav"), "--backend", "onnx")
     check(result, "needs the package onnxruntime, which is not installed", code=3)
-    assert "Fix: pip install 'aasist-deploy[onnx]'" in result.err
+    assert "Fix: pip install 'aasist-deploy[onnx]'\n" in result.err
 
 
 @pytest.mark.parametrize("name", ["RawGAT-ST", "RawNet2-small"])

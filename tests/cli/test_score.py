@@ -158,9 +158,20 @@ def test_published_name_is_exported_once_and_kept(
 def test_options_of_the_wrong_backend_are_refused(
     cli: Any, fake_model: Callable[..., Path], folder: Path
 ) -> None:
-    result = cli("score", fake_model(), folder, "--device", "cuda")
-    assert result.code == 2
-    assert "--device cuda belongs to the backends torch and trt; this is onnx" in result.err
+    for arguments, message in (
+        (("--device", "cuda"), "--device cuda belongs to the backends torch and trt; this is"),
+        (
+            ("--backend", "onnx", "--precision", "bf16"),
+            "--precision bf16 belongs to the backend openvino; this is onnx",
+        ),
+        (
+            ("--provider", "cuda", "--hint", "throughput"),
+            "--provider cuda belongs to the backend onnx; this is openvino",
+        ),
+    ):
+        result = cli("score", fake_model(), folder, *arguments)
+        assert result.code == 2
+        assert message in result.err
 
 
 def subprocess_score(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:

@@ -7,9 +7,10 @@ import pytest
 
 from aasist_deploy import __version__, extras, published, resolve
 from aasist_deploy.contract import ModelContract
+from aasist_deploy.engines import choose_backend
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, OutputError, UsageError
 from aasist_deploy.published import PUBLISHED
-from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.resolve import backend_of, chosen_backend, model_file
 
 
 @pytest.fixture
@@ -121,7 +122,9 @@ def test_damaged_file_in_the_cache_is_replaced(
 def test_unknown_backend_is_refused_before_anything_is_exported(
     cache: Path, exports: list[Path]
 ) -> None:
-    with pytest.raises(UsageError, match="There is no backend 'tpu'; known are: onnx, torch"):
+    with pytest.raises(
+        UsageError, match="There is no backend 'tpu'; known are: openvino, onnx, torch"
+    ):
         model_file("aasist", "tpu")
     assert exports == []
     assert list(cache.iterdir()) == []
@@ -155,7 +158,11 @@ def test_cache_that_cannot_be_written_says_how_to_move_it(
 
 
 def test_backend_is_the_one_asked_for_or_that_of_the_suffix() -> None:
-    assert backend_of(Path("x.onnx"), None) == "onnx"
+    assert backend_of(Path("x.onnx"), None) == choose_backend("x.onnx").backend
+    assert backend_of(Path("x.onnx"), None, ["provider"]) == "onnx"
+    assert backend_of(Path("x.onnx"), None, ["precision"]) == "openvino"
+    assert backend_of(Path("x.onnx"), "onnx", ["precision"]) == "onnx"
+    assert chosen_backend(Path("x.onnx"), "onnx").why == "as asked"
     assert backend_of(Path("x.pth"), None) == "torch"
     assert backend_of(Path("x.pth"), "onnx") == "onnx"
     with pytest.raises(UsageError, match=r"suffix is '\.dat'"):

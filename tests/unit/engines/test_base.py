@@ -99,7 +99,7 @@ def test_context_manager_closes_also_after_an_error(fake_engine: Any) -> None:
 
 @pytest.mark.parametrize("backend", ["tpu", "", "ONNX"])
 def test_unknown_backend_is_refused_with_the_known_ones(backend: str) -> None:
-    with pytest.raises(UsageError, match="known are: onnx, torch"):
+    with pytest.raises(UsageError, match="known are: openvino, onnx, torch"):
         open_engine("model.onnx", backend)
 
 
@@ -114,13 +114,17 @@ def test_file_of_another_backend_is_refused(path: str, backend: str) -> None:
         open_engine(path, backend)
 
 
-@pytest.mark.parametrize(("path", "backend"), [("model.onnx", "onnx"), ("model.pth", "torch")])
+@pytest.mark.parametrize(
+    ("path", "backend"), [("m.onnx", "onnx"), ("m.onnx", "openvino"), ("m.pth", "torch")]
+)
 def test_unknown_option_is_named(path: str, backend: str) -> None:
     with pytest.raises(UsageError, match=f"'{backend}' does not know an option: 'turbo'"):
         open_engine(path, backend, turbo=True)
 
 
-@pytest.mark.parametrize(("path", "backend"), [("model.onnx", "onnx"), ("model.pth", "torch")])
+@pytest.mark.parametrize(
+    ("path", "backend"), [("m.onnx", "onnx"), ("m.onnx", "openvino"), ("m.pth", "torch")]
+)
 def test_missing_package_names_the_extra(
     path: str, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
