@@ -41,6 +41,7 @@ from aasist_deploy.cli.export_precision import (
     gate_lines,
     lower_onnx,
 )
+from aasist_deploy.cli.export_stream import StreamOption, check_stream, export_for_streams
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import names, pull
@@ -95,6 +96,7 @@ def export(
             "the scores hold on real audio, and is for GPUs: a CPU runs it slower or not at all."
         ),
     ] = "fp32",
+    stream: StreamOption = False,
     gate_audio: GateAudioOption = None,
     gate_labels: GateLabelsOption = None,
     gate_asv: GateAsvOption = None,
@@ -130,6 +132,7 @@ def export(
       aasist-deploy export aasist -o aasist.onnx
       aasist-deploy export my.pth --config my.conf --topk rank --samples variable -o my.onnx
       aasist-deploy export run/best.safetensors --code nets.py:MyNet -o mine.onnx
+      aasist-deploy export aasist --stream -o aasist.stream.onnx
       aasist-deploy export aasist --precision fp16 --gate-audio clips/ -o aasist.fp16.onnx
       aasist-deploy export aasist --to trt --profile 1,8,32 -o aasist.plan
       aasist-deploy export aasist.onnx --to trt -o aasist.plan
@@ -149,6 +152,8 @@ def export(
         no_cache=no_cache,
     )
     check_destination(to, output, request)
+    if stream:
+        check_stream(checkpoint, to)
     lowering = PrecisionRequest(
         precision=precision,
         gate_audio=gate_audio,
@@ -183,7 +188,10 @@ def export(
             outputs=names_of(outputs),
             precision=precision,
         )
-        said, line = _export(checkpoint, config, code, target, options, lowering)
+        if stream:
+            said, line = export_for_streams(checkpoint, config, code, target, options)
+        else:
+            said, line = _export(checkpoint, config, code, target, options, lowering)
     if json_ and to == "onnx":
         print_json(said)
         return
