@@ -15,7 +15,7 @@ from torch.nn.functional import max_pool2d
 
 from aasist_deploy.contract import LOGIT_SCORE
 from aasist_deploy.errors import CheckpointError
-from aasist_deploy.models.config import Channels, NetworkConfig, channels
+from aasist_deploy.models.config import NetworkConfig, channels
 from aasist_deploy.models.graph import (
     GraphAttention,
     GraphPool,
@@ -33,13 +33,9 @@ MIN_NODES = 3  # fewer leave the pooled graphs one node and attention nothing to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AasistConfig(NetworkConfig):
-    """The `model_config` object of a published `.conf` file.
+    """The `model_config` object of a published `.conf` file: the keys of all, and these.
 
     Attributes:
-        architecture: "AASIST".
-        nb_samp: Samples of a training crop at 16 kHz.
-        first_conv: Taps of the sinc filters; even values are rounded up to odd.
-        filts: Number of sinc filters, then [in, out] channels of the residual blocks.
         gat_dims: Features of the graph attention and of the heterogeneous layers.
         pool_ratios: Kept part of the spectral, temporal and heterogeneous graphs; the fourth of the
             published files is not used.
@@ -71,12 +67,6 @@ class AasistConfig(NetworkConfig):
             raise CheckpointError(
                 "The configured pool_ratios must be in (0, 1] and the temperatures above 0."
             )
-
-    @property
-    def block_channels(self) -> tuple[Channels, ...]:
-        """[in, out] channels of the six residual blocks."""
-        first, second, third, last = self.filts[1:]
-        return (first, second, third, last, last, last)
 
     @property
     def min_samples(self) -> int:

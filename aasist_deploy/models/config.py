@@ -114,9 +114,10 @@ class NetworkConfig(ABC):
         """The shortest wave that the network is run on."""
 
     @property
-    @abstractmethod
     def block_channels(self) -> tuple[Channels, ...]:
-        """[in, out] channels of the six residual blocks."""
+        """[in, out] channels of the six residual blocks: the last pair of `filts` is for three."""
+        first, second, third, last = self.filts[1:]
+        return (first, second, third, last, last, last)
 
     @property
     @abstractmethod

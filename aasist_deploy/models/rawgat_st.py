@@ -17,7 +17,7 @@ from torch.nn.functional import max_pool2d
 
 from aasist_deploy.contract import LOGIT_SCORE
 from aasist_deploy.models.aasist import FREQUENCY_POOL, SAMPLES_PER_NODE, samples_of_nodes
-from aasist_deploy.models.config import Channels, NetworkConfig
+from aasist_deploy.models.config import NetworkConfig
 from aasist_deploy.models.graph import GraphAttention, GraphPool, PublishedOrder, n_kept
 from aasist_deploy.models.network import Network
 from aasist_deploy.models.residual import encoder
@@ -33,13 +33,10 @@ MIN_KEPT: Final = 2  # graph pooling keeps at least two nodes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawGatStConfig(NetworkConfig):
-    """The `model_config` object of the published `RawGATST_baseline.conf`.
+    """The `model_config` object of the published `RawGATST_baseline.conf`: the keys of all.
 
-    Attributes:
-        architecture: "RawGAT-ST", or "RawNetGatSpoofST" as published.
-        nb_samp: Samples of every wave at 16 kHz; the network takes no other length.
-        first_conv: Taps of the sinc filters; even values are rounded up to odd.
-        filts: Number of sinc filters, then [in, out] channels of the residual blocks.
+    The architecture is called "RawNetGatSpoofST" there. The network takes waves of `nb_samp`
+    samples and of no other length.
     """
 
     network: ClassVar[str] = "RawGAT-ST"
@@ -47,12 +44,6 @@ class RawGatStConfig(NetworkConfig):
     n_filts: ClassVar[int] = 5
 
     architecture: str = "RawGAT-ST"
-
-    @property
-    def block_channels(self) -> tuple[Channels, ...]:
-        """[in, out] channels of the six residual blocks of each encoder."""
-        first, second, third, last = self.filts[1:]
-        return (first, second, third, last, last, last)
 
     @property
     def min_samples(self) -> int:

@@ -26,12 +26,11 @@ SAMPLES_PER_STEP: Final = 3**7  # max-pool by three in the front end and in six 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawNet2Config(NetworkConfig):
-    """The `model_config` object of the published `RawNet2_baseline.conf`.
+    """The `model_config` object of the published `RawNet2_baseline.conf`: keys of all, and these.
+
+    The architecture is called "RawNet2Spoof" there.
 
     Attributes:
-        architecture: "RawNet2", or "RawNet2Spoof" as published.
-        nb_samp: Samples of a training crop at 16 kHz.
-        first_conv: Taps of the sinc filters; even values are rounded up to odd.
         filts: Number of sinc filters, then [in, out] channels: of blocks 0 and 1, of block 2, and
             one pair that the published network does not use.
         gru_node: Features of the GRU.
