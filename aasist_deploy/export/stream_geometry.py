@@ -42,8 +42,8 @@ class Stage:
     Output i sees the inputs from `pool * i - left` to `pool * i + right`.
 
     Attributes:
-        path: The longest way through the stage.
-        skip: The way beside it whose result is added before the pool; empty for a plain addition,
+        path: A way through the stage.
+        skip: Another whose result is added before the pool; empty for a plain addition,
             None where there is none.
         pool: Width and stride of the max-pool.
     """
@@ -55,12 +55,17 @@ class Stage:
     @property
     def left(self) -> int:
         """Inputs before the first of its own that an output sees."""
-        return sum(conv.padding for conv in self.path)
+        return max(sum(conv.padding for conv in way) for way in self._ways)
 
     @property
     def right(self) -> int:
         """Inputs after the first of its own that an output sees."""
-        return sum(conv.kernel - 1 - conv.padding for conv in self.path) + self.pool - 1
+        after = (sum(conv.kernel - 1 - conv.padding for conv in way) for way in self._ways)
+        return max(after) + self.pool - 1
+
+    @property
+    def _ways(self) -> tuple[tuple[Convolution, ...], ...]:
+        return (self.path,) if self.skip is None else (self.path, self.skip)
 
     @property
     def n_spoiled(self) -> int:
@@ -127,7 +132,7 @@ class StreamGeometry:
         """Refuse what would not be exact."""
         for number, stage in enumerate(self.stages):
             self._check_stage(number, stage)
-        if self.n_inner < 2 or self.boundary_lag < 1 or self.n_first < 1:
+        if self.n_inner < 2 or self.n_first < 1 or self.boundary_lag < 1:
             raise UsageError(
                 f"A window of {self.window_samples} samples has {self.n_frames} frames, and all of "
                 f"them see its edges: there is nothing that windows could share.",
