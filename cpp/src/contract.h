@@ -1,0 +1,49 @@
+// What a model file says of itself: docs/contract.md, layout aasist-deploy/contract/1.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "onnx_file.h"
+
+namespace aasist {
+
+inline constexpr const char* kSchema = "aasist-deploy/contract/1";
+
+struct Calibration {
+  double scale;
+  double offset;
+};
+
+struct Contract {
+  std::string architecture;
+  std::string score;
+  std::string precision;
+  std::string input_name;
+  std::string topk_method;  // "" without graph pooling
+  std::string graph_sha256;
+  std::string checkpoint_sha256;
+  std::string json;  // all known keys as one JSON object
+  int32_t sample_rate_hz = 0;
+  std::optional<int64_t> n_samples;  // none: variable length
+  int64_t min_samples = 0;
+  std::optional<int64_t> max_samples;
+  int64_t smallest_batch = 1;
+  std::optional<int64_t> largest_batch;
+  std::map<std::string, std::string> outputs;  // name -> what it holds
+  std::map<std::string, double> thresholds;
+  std::optional<Calibration> calibration;
+
+  // How many samples of a clip of `n` >= 1 are scored.
+  size_t window_of(size_t n) const;
+  // "64600", "1000 or more", "1000 to 2000".
+  std::string lengths() const;
+};
+
+// Reads the contract and checks that the graph is the one it was written for; `name` is used in messages.
+// Throws Error(AASIST_MODEL_FILE).
+Contract read_contract(const OnnxFile& file, const std::string& name);
+
+}  // namespace aasist

@@ -1,0 +1,51 @@
+// A loaded model: the contract and a session of ONNX Runtime.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "contract.h"
+
+namespace aasist {
+
+struct EngineOptions {
+  int threads = 0;  // 0: all cores that this process may use
+  size_t max_batch = 16;  // one window's largest activation is 63 MB: larger batches gain nothing on a CPU
+  bool allow_slow_precision = false;
+};
+
+class Session;
+
+// Scores waves; several threads may call `score` at once.
+class Engine {
+ public:
+  // Throws Error: AASIST_MODEL_FILE, AASIST_USAGE (a precision that a CPU does not run), AASIST_ENVIRONMENT.
+  Engine(const OnnxFile& file, const std::string& name, const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const Contract& contract() const { return contract_; }
+  // Windows that are scored at once; larger batches are run in pieces.
+  size_t max_batch() const { return max_batch_; }
+
+  // (n_waves, n_samples) -> (n_waves,). Throws Error(AASIST_SHAPE) for waves that do not fit.
+  void score(const float* waves, size_t n_waves, size_t n_samples, float* scores) const;
+
+  // Throws Error(AASIST_MODEL_FILE) where the model is not calibrated.
+  double llr(double score) const;
+  // Throws Error(AASIST_USAGE) for a prior outside (0, 1), and as `llr`.
+  double p_spoof(double score, double prior_spoof) const;
+
+ private:
+  Contract contract_;
+  size_t max_batch_;
+  std::unique_ptr<Session> session_;
+};
+
+// Throws Error(AASIST_ENVIRONMENT) where the runtime is older than the headers; returns its version.
+const char* runtime_version();
+
+}  // namespace aasist

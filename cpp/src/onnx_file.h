@@ -1,0 +1,23 @@
+// The outermost layer of an ONNX file: its metadata and the hash of its graph, before a runtime sees it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace aasist {
+
+struct OnnxFile {
+  std::vector<uint8_t> content;
+  std::map<std::string, std::string> metadata;
+  std::string graph_sha256;  // lower-case hexadecimal
+};
+
+// Throws Error(AASIST_MODEL_FILE): no such file, not ONNX, or cut short.
+OnnxFile read_onnx_file(const std::string& path);
+
+// The same for bytes; `name` is used in messages only.
+OnnxFile parse_onnx(std::vector<uint8_t> content, const std::string& name);
+
+}  // namespace aasist

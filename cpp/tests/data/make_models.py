@@ -1,0 +1,78 @@
+"""Writes the small models of the C++ tests: tiny.onnx and tiny-variable.onnx beside this file.
+
+The score of a wave is 8 * mean(wave): a test can say what it must be. Run it when the contract changes:
+
+    python cpp/tests/data/make_models.py
+"""
+
+from __future__ import annotations
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from aasist_deploy.contract import ModelContract, output_meanings, read_contract
+from aasist_deploy.onnx_file import parse_onnx, with_metadata
+
+GAIN = 8.0
+N_SAMPLES = 800  # 50 ms
+CALIBRATION = {"scale": 2.0, "offset": -1.0}
+
+
+def tiny(n_samples: int | None) -> bytes:
+    """The bytes of a model whose logits are (-8 * mean, 8 * mean)."""
+    samples = "samples" if n_samples is None else n_samples
+    nodes = [
+        helper.make_node("ReduceMean", ["wave", "axis"], ["mean"], keepdims=1),
+        helper.make_node("Mul", ["mean", "gains"], ["logits"]),
+        helper.make_node("Gather", ["logits", "bona_fide"], ["score"], axis=1),
+    ]
+    constants = [
+        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("gains", TensorProto.FLOAT, [1, 2], [-GAIN, GAIN]),
+        helper.make_tensor("bona_fide", TensorProto.INT64, [], [1]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("wave", TensorProto.FLOAT, ["batch", samples])],
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2]),
+        ],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    file = parse_onnx(model.SerializeToString(), Path("tiny.onnx"))
+    meanings = output_meanings("logit of bona fide")
+    contract = ModelContract(
+        architecture="tiny",
+        config={"gain": GAIN},
+        sample_rate_hz=16_000,
+        n_samples=n_samples,
+        min_samples=n_samples or 100,
+        max_samples=None if n_samples else 2_000,
+        outputs={name: meanings[name] for name in ("score", "logits")},
+        checkpoint_sha256=sha256(b"").hexdigest(),
+        graph_sha256=file.graph_sha256,
+        calibration=CALIBRATION if n_samples else None,
+        thresholds={"eer": 0.25} if n_samples else {},
+    )
+    return with_metadata(file, contract.to_metadata())
+
+
+def main() -> None:
+    """Write both files and read them back."""
+    for name, n_samples in (("tiny.onnx", N_SAMPLES), ("tiny-variable.onnx", None)):
+        path = Path(__file__).parent / name
+        path.write_bytes(tiny(n_samples))
+        read_contract(path)
+        sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
+
+
+if __name__ == "__main__":
+    main()

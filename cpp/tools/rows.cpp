@@ -1,0 +1,77 @@
+#include "rows.h"
+
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace {
+
+// In order, and a path that is no UTF-8 does not lose its row.
+void print(const nlohmann::ordered_json& row) {
+  std::puts(row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+// The shortest text that reads back as the same number, as Python writes it.
+std::string number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  return std::string(text, end);
+}
+
+std::string quoted(const std::string& text) {
+  if (text.find_first_of("\",\r\n") == std::string::npos) return text;
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return out + "\"";
+}
+
+}  // namespace
+
+Rows::Rows(bool jsonl, bool of_windows, bool is_calibrated) : jsonl_(jsonl), is_calibrated_(is_calibrated) {
+  if (jsonl) return;
+  std::puts(of_windows ? "path,start_s,end_s,score" : is_calibrated ? "path,score,error,seconds,llr,p_spoof" : "path,score,error,seconds");
+}
+
+void Rows::file(const std::string& path, const aasist_file_score& result, const std::string& error) const {
+  const bool good = result.status == AASIST_OK;
+  if (jsonl_) {
+    nlohmann::ordered_json row;
+    row["path"] = path;
+    row["score"] = nullptr;
+    row["error"] = nullptr;
+    row["seconds"] = nullptr;
+    if (good) {
+      row["score"] = static_cast<double>(result.score);
+      row["seconds"] = result.seconds;
+    } else {
+      row["error"] = error;
+    }
+    if (is_calibrated_) {
+      row["llr"] = nullptr;
+      row["p_spoof"] = nullptr;
+      if (good) {
+        row["llr"] = result.llr;
+        row["p_spoof"] = result.p_spoof;
+      }
+    }
+    print(row);
+    return;
+  }
+  std::string line = quoted(path) + "," + (good ? number(static_cast<double>(result.score)) : "") + "," + quoted(error) + "," +
+                     (good ? number(result.seconds) : "");
+  if (is_calibrated_) line += good ? "," + number(result.llr) + "," + number(result.p_spoof) : ",,";
+  std::puts(line.c_str());
+}
+
+void Rows::window(const aasist_window_score& window, double rate_hz) const {
+  const double start_s = static_cast<double>(window.start) / rate_hz;
+  const double end_s = static_cast<double>(window.end) / rate_hz;
+  const auto score = static_cast<double>(window.score);
+  if (jsonl_) {
+    print({{"path", "-"}, {"start_s", start_s}, {"end_s", end_s}, {"score", score}});
+  } else {
+    std::puts(("-," + number(start_s) + "," + number(end_s) + "," + number(score)).c_str());
+  }
+}
+
+bool Rows::flush() { return std::fflush(stdout) == 0 && std::ferror(stdout) == 0; }
