@@ -22,6 +22,7 @@ from aasist_deploy.cli.parity import parity
 from aasist_deploy.cli.pull import pull
 from aasist_deploy.cli.report import report
 from aasist_deploy.cli.robustness import robustness
+from aasist_deploy.cli.scan import scan
 from aasist_deploy.cli.score import score
 from aasist_deploy.cli.stream import stream
 from aasist_deploy.cli.train import train
@@ -69,6 +70,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "export": export,
     "score": score,
+    "scan": scan,
     "stream": stream,
     "eval": eval_,
     "metrics": metrics,

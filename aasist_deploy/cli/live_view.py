@@ -67,7 +67,7 @@ class LiveView:
         """Take the rows of a block; draw, if the last picture is a tenth of a second old."""
         for row in rows:
             if row.index is None and row.error is not None:
-                self._n_gaps += row.error.startswith("gap")
+                self._n_gaps += row.is_gap
                 self._gap = f"{_clock(row.start_s or 0)} {row.error}"
             else:
                 self._n_windows += 1

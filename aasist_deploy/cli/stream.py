@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -45,9 +45,7 @@ from aasist_deploy.cli.windows import (
 from aasist_deploy.errors import AudioError, UsageError
 from aasist_deploy.streaming.output import RowText
 from aasist_deploy.streaming.rows import StreamRows, WindowRow
-
-# A recording that was normalised has one sample in thousands at full scale; this is far more.
-CLIPPED_PART: Final = 1e-3
+from aasist_deploy.streaming.scan import CLIPPED_PART
 
 
 def stream(

@@ -19,6 +19,7 @@ from aasist_deploy.report._compare import check_systems, comparison_of
 from aasist_deploy.report._comparison_page import render_comparison
 from aasist_deploy.report._hardest import hardest_trials
 from aasist_deploy.report._page import render_page
+from aasist_deploy.report._scan_page import write_scan_page, write_scan_png
 from aasist_deploy.report._systems import (
     ROBUSTNESS_FILE,
     System,
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
 # Enough for the ends of a 95 % interval to about a tenth of it.
 N_BOOTSTRAP: Final = 1000
 
-__all__ = ["N_BOOTSTRAP", "System", "read_system", "write_comparison", "write_page", "write_report"]
+__all__ = [
+    "N_BOOTSTRAP",
+    "System",
+    "read_system",
+    "write_comparison",
+    "write_page",
+    "write_report",
+    "write_scan_page",
+    "write_scan_png",
+]
 
 
 def write_report(

@@ -8,12 +8,11 @@ import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aasist_deploy.errors import UsageError
+from aasist_deploy.streaming.rows import WindowRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-
-    from aasist_deploy.streaming.rows import WindowRow
 
 WindowFormat = Literal["jsonl", "csv"]
 _SUFFIXES: Final[dict[str, WindowFormat]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
@@ -57,7 +56,7 @@ class RowText:
         speech: bool = False,
         decided: bool = False,
     ) -> None:
-        self._format = format_
+        self.format = format_
         self.columns = (
             *(("path",) if path else ()),
             *("start_s", "end_s", "score", "error"),
@@ -69,25 +68,29 @@ class RowText:
     @property
     def header(self) -> str:
         """What comes before the first row; nothing in JSONL."""
-        return "" if self._format == "jsonl" else _csv_line(self.columns)
+        return "" if self.format == "jsonl" else _csv_line(self.columns)
 
     def line(self, row: WindowRow, path: str | None = None) -> str:
         """The line of a row, with its end."""
         values = {"path": path, **{c: getattr(row, c) for c in self.columns if c != "path"}}
-        if self._format == "jsonl":
+        if self.format == "jsonl":
             return json.dumps({c: values[c] for c in self.columns}, allow_nan=False) + "\n"
         return _csv_line([_cell(values[c]) for c in self.columns])
 
-    def read(self, text: str) -> list[dict[str, Any]]:
-        """Lines of rows, whole, as mappings of columns to values; a header is no row."""
-        if self._format == "jsonl":
-            return [json.loads(line) for line in text.splitlines()]
-        rows = csv.DictReader(io.StringIO(text, newline=""), fieldnames=self.columns)
-        return [
-            {c: _value(c, row[c]) for c in self.columns}
-            for row in rows
-            if row["start_s"] != "start_s"
-        ]
+    def read(self, lines: Iterable[str]) -> Iterator[tuple[str | None, WindowRow]]:
+        """Lines that were made here, back to paths and rows; the header is left out."""
+        if self.format == "jsonl":
+            values: Iterator[dict[str, Any]] = (json.loads(line) for line in lines)
+        else:
+            cells = csv.reader(lines)
+            next(cells, None)
+            values = (
+                {c: _value(c, cell) for c, cell in zip(self.columns, row, strict=True)}
+                for row in cells
+            )
+        for each in values:
+            path = each.pop("path", None)
+            yield path, WindowRow(**each)
 
 
 _WORDS: Final = frozenset({"path", "error", "decision"})

@@ -53,6 +53,7 @@ class WindowRow:
         decision: What the threshold makes of the score, when there are both.
         stretch: How many gaps were before it; a place to go on from.
         index: Which window of its stretch, from 0, or None where the row is no window.
+        is_gap: Whether the row is a gap.
     """
 
     start_s: float | None
@@ -65,6 +66,7 @@ class WindowRow:
     decision: Decision | None = None
     stretch: int = 0
     index: int | None = None
+    is_gap: bool = False
 
     @property
     def gated(self) -> bool:
@@ -157,6 +159,7 @@ class StreamRows:
                 end_s=end_s,
                 error=f"gap: {gap.reason}; {lost} is missing",
                 stretch=self._stretch,
+                is_gap=True,
             )
         )
         self._stretch += 1
