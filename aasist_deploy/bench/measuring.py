@@ -235,7 +235,11 @@ def _rounds(
 def _opened(worker: Asked, variant: Variant, settings: Settings) -> Measured:
     """Open the engine, and warm it up at every batch size from the smallest."""
     opened = worker.ask(
-        "open", opener=variant.opener, path=str(variant.path), options=variant.options
+        "open",
+        opener=variant.opener,
+        path=str(variant.path),
+        backend=variant.backend,
+        options=variant.options,
     )
     smallest, largest = opened["batch"]
     for batch in settings.batches:

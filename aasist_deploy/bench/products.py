@@ -56,28 +56,33 @@ def _is_here(backend: str) -> bool:
 def _openvino_products(a: Any, b: Any, threads: int) -> dict[str, Callable[[], object]]:  # noqa: ANN401
     """One product for each precision that OpenVINO says this CPU computes natively."""
     import openvino
+
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {
+        f"{precision}, OpenVINO": _compiled_product(precision, a, b, threads).infer
+        for precision, capability in _OPENVINO_CAPABILITY.items()
+        if capability in able
+    }
+
+
+def _compiled_product(precision: str, a: Any, b: Any, threads: int) -> Any:  # noqa: ANN401
+    """A request that computes the product of a and b's transpose."""
+    import openvino
     from openvino import opset13
 
-    core = openvino.Core()
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    runs: dict[str, Callable[[], object]] = {}
-    for precision, capability in _OPENVINO_CAPABILITY.items():
-        if capability not in able:
-            continue
-        given = opset13.parameter(list(a.shape), np.float32)
-        left, right = given, opset13.constant(b)
-        if precision == "int8":
-            left, right = (_quantized(opset13, value) for value in (left, right))
-        product = opset13.matmul(left, right, transpose_a=False, transpose_b=True)
-        compiled = core.compile_model(
-            openvino.Model([product], [given]),
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": _HINT[precision], "INFERENCE_NUM_THREADS": threads},
-        )
-        request = compiled.create_infer_request()
-        request.set_input_tensor(openvino.Tensor(a, shared_memory=True))
-        runs[f"{precision}, OpenVINO"] = request.infer
-    return runs
+    given = opset13.parameter(list(a.shape), np.float32)
+    left, right = given, opset13.constant(b)
+    if precision == "int8":
+        left, right = (_quantized(opset13, value) for value in (left, right))
+    product = opset13.matmul(left, right, transpose_a=False, transpose_b=True)
+    compiled = openvino.Core().compile_model(
+        openvino.Model([product], [given]),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": _HINT[precision], "INFERENCE_NUM_THREADS": threads},
+    )
+    request = compiled.create_infer_request()
+    request.set_input_tensor(openvino.Tensor(a, shared_memory=True))
+    return request
 
 
 def _quantized(opset: Any, value: Any) -> Any:  # noqa: ANN401  # openvino has no types

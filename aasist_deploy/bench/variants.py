@@ -52,8 +52,9 @@ class Variant:
         path: The model file.
         backend: What runs it.
         precision: What the backend is asked for, or None.
-        options: Of the opener, besides the path; plain JSON types.
-        opener: "module:function" that returns an engine; it is called in a process of its own.
+        options: Of the opener, besides the path and `backend`; plain JSON types.
+        opener: "module:function" that returns an engine; it is called in a process of its own, as
+            function(path, backend=backend, **options).
     """
 
     label: str

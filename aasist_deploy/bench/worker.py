@@ -38,12 +38,14 @@ class Worker:
         self._products: Any = None
         self._waves: dict[tuple[int, int], NDArray[np.float32]] = {}
 
-    def open(self, opener: str, path: str, options: dict[str, Any]) -> dict[str, Any]:
+    def open(self, opener: str, path: str, backend: str, options: dict[str, Any]) -> dict[str, Any]:
         """Open an engine; the time includes the import of its runtime."""
         before = peak_memory_bytes()
         start = time.perf_counter()
         module, _, function = opener.partition(":")
-        engine: Engine = getattr(import_module(module), function)(Path(path), **options)
+        engine: Engine = getattr(import_module(module), function)(
+            Path(path), backend=backend, **options
+        )
         seconds = time.perf_counter() - start
         self._engine, contract = engine, engine.contract
         return {
