@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from aasist_deploy.engines.base import ORDER_RTOL, FollowsPooling, ObservesPooling
+from aasist_deploy.engines.base import ORDER_RTOL, FollowsPooling, ObservesPooling, ScoresObserved
 from aasist_deploy.errors import ShapeError, UsageError
 from aasist_deploy.metrics.rank_correlation import spearman
 
@@ -220,10 +220,10 @@ class _Clip(NamedTuple):
 
 def _compared(model: Engine, reference: Engine, window: NDArray[np.float32]) -> _Clip:
     """Both engines on one (1, N) window."""
-    ours, own = float(model.score(window)[0]), float(reference.score(window)[0])
     if not (isinstance(model, ObservesPooling) and isinstance(reference, ObservesPooling)):
-        return _Clip(ours, own, own, None, equal=False)
-    kept, wanted = model.pooling_orders(window), reference.pooling_orders(window)
+        own = float(reference.score(window)[0])
+        return _Clip(float(model.score(window)[0]), own, own, None, equal=False)
+    (ours, kept), (own, wanted) = _observed(model, window), _observed(reference, window)
     same = {name: np.array_equal(kept[name], wanted[name]) for name in kept if name in wanted}
     comparable = kept.keys() == wanted.keys() and all(
         kept[name].shape == wanted[name].shape for name in kept
@@ -233,6 +233,17 @@ def _compared(model: Engine, reference: Engine, window: NDArray[np.float32]) -> 
         if contradiction <= ORDER_RTOL:
             return _Clip(ours, float(followed[0]), own, same, equal=True)
     return _Clip(ours, own, own, same, equal=False)
+
+
+def _observed(
+    engine: Engine, window: NDArray[np.float32]
+) -> tuple[float, dict[str, NDArray[np.int64]]]:
+    """Score and kept nodes, in one run where the engine can."""
+    if isinstance(engine, ScoresObserved):
+        scores, orders = engine.score_observed(window)
+        return float(scores[0]), orders
+    assert isinstance(engine, ObservesPooling)
+    return float(engine.score(window)[0]), engine.pooling_orders(window)
 
 
 def _equal_scores(clips: Sequence[_Clip], threshold: float) -> EqualScores | None:

@@ -87,6 +87,17 @@ class ObservesPooling(Protocol):
 
 
 @runtime_checkable
+class ScoresObserved(Protocol):
+    """An engine whose scores and kept nodes come from one run."""
+
+    def score_observed(
+        self, waves: Waves
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.int64]]]:
+        """Scores as of `score`, and kept nodes as of `pooling_orders`."""
+        ...
+
+
+@runtime_checkable
 class FollowsPooling(Protocol):
     """An engine that can keep the graph nodes that another engine kept."""
 

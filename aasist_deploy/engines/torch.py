@@ -1,7 +1,7 @@
 """Eager PyTorch on a checkpoint: the reference that other engines are compared with.
 
-Thread-safety: several threads may call `score` and `run` at once; `pooling_orders` and
-`score_in_order` only one.
+Thread-safety: several threads may call `score` and `run` at once; what looks
+into graph pooling (`pooling_orders`, `score_observed`, `score_in_order`) only one.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ class TorchEngine(BaseEngine):
 
     def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
         """Which nodes each graph pooling kept, best first: pool name -> (B, k) indices."""
+        return self.score_observed(waves)[1]
+
+    def score_observed(
+        self, waves: Waves
+    ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.int64]]]:
+        """Scores, and which nodes each graph pooling kept for them; not in pieces."""
         waves = self._checked(waves)
         orders: dict[str, NDArray[np.int64]] = {}
         hooks = []
@@ -91,11 +97,11 @@ class TorchEngine(BaseEngine):
 
                 hooks.append(module.order.register_forward_hook(keep))
         try:
-            self._run(waves)
+            scores = self._run(waves)["score"]
         finally:
             for hook in hooks:
                 hook.remove()
-        return orders
+        return scores, orders
 
     def score_in_order(
         self, waves: Waves, orders: Mapping[str, NDArray[np.int64]]
