@@ -156,7 +156,8 @@ class StreamNetwork(nn.Module):
     def _unpacked(self, state: Tensor) -> list[Tensor]:
         parts = torch.split(state, [prod(shape) for shape in self.state_shapes], dim=1)
         return [
-            part.reshape(-1, *shape) for part, shape in zip(parts, self.state_shapes, strict=True)
+            part if len(shape) == 1 else part.reshape(-1, *shape)
+            for part, shape in zip(parts, self.state_shapes, strict=True)
         ]
 
 
