@@ -94,7 +94,10 @@ def entries_or_error(entries: list[ProtocolEntry], path: Path) -> tuple[Protocol
         TrialsError: There is none.
     """
     if not entries:
-        raise TrialsError(f"{path} lists no utterances.")
+        raise TrialsError(
+            f"{path} lists no utterances.",
+            fix="It is empty: take the protocol from the corpus again, or name another split.",
+        )
     return tuple(entries)
 
 
