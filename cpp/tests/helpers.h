@@ -11,7 +11,7 @@
 
 using Bytes = std::vector<uint8_t>;
 
-// The tiny models score a wave with 8 * mean; see data/make_models.py.
+// The tiny models score a wave with 8 * mean; see tests/cpp/make_models.py of the repository.
 inline constexpr float kGain = 8.0F;
 inline constexpr size_t kTinySamples = 800;
 

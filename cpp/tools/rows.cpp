@@ -1,6 +1,5 @@
 #include "rows.h"
 
-#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -11,12 +10,8 @@ void print(const nlohmann::ordered_json& row) {
   std::puts(row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-// The shortest text that reads back as the same number, as Python writes it.
-std::string number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return std::string(text, end);
-}
+// The shortest text that reads back as the same number, with a decimal point: as Python writes it.
+std::string number(double value) { return nlohmann::json(value).dump(); }
 
 std::string quoted(const std::string& text) {
   if (text.find_first_of("\",\r\n") == std::string::npos) return text;

@@ -1,8 +1,9 @@
-"""Writes the small models of the C++ tests: tiny.onnx and tiny-variable.onnx beside this file.
+"""Writes the small models of the C++ tests: tiny.onnx and tiny-variable.onnx in cpp/tests/data.
 
-The score of a wave is 8 * mean(wave): a test can say what it must be. Run it when the contract changes:
+The score of a wave is 8 * mean(wave): a test can say what it must be. Run it when the contract
+changes:
 
-    python cpp/tests/data/make_models.py
+    python tests/cpp/make_models.py
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper
 from aasist_deploy.contract import ModelContract, output_meanings, read_contract
 from aasist_deploy.onnx_file import parse_onnx, with_metadata
 
+DATA = Path(__file__).resolve().parents[2] / "cpp" / "tests" / "data"
 GAIN = 8.0
 N_SAMPLES = 800  # 50 ms
 CALIBRATION = {"scale": 2.0, "offset": -1.0}
@@ -68,7 +70,7 @@ def tiny(n_samples: int | None) -> bytes:
 def main() -> None:
     """Write both files and read them back."""
     for name, n_samples in (("tiny.onnx", N_SAMPLES), ("tiny-variable.onnx", None)):
-        path = Path(__file__).parent / name
+        path = DATA / name
         path.write_bytes(tiny(n_samples))
         read_contract(path)
         sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
