@@ -85,7 +85,8 @@ def train(
       aasist-deploy train aasist-l --root LA --out run
       aasist-deploy train --config AASIST.conf --root LA --out run --set epochs=1
       aasist-deploy train --out run --resume
-      torchrun --nproc-per-node 2 --no-python aasist-deploy train aasist --root LA --out run
+      torchrun --nproc-per-node 2 --no-python \\
+        aasist-deploy train aasist --root LA --out run
     """  # noqa: D301  # \b keeps the lines of the example
     require_train_packages("Training needs")
     leading = os.environ.get("RANK", "0") == "0"  # torchrun starts the verb once a process
