@@ -95,7 +95,10 @@ double Engine::p_spoof(double score, double prior_spoof) const {
   if (!(prior_spoof > 0 && prior_spoof < 1)) {
     throw Error(AASIST_USAGE, "The prior of spoof is " + std::to_string(prior_spoof) + "; it must be between 0 and 1.");
   }
-  return 1 / (1 + std::exp(llr(score) + std::log((1 - prior_spoof) / prior_spoof)));
+  // In the form that loses no bits on either side, as Python's.
+  const double odds = llr(score) + std::log((1 - prior_spoof) / prior_spoof);
+  const double small = std::exp(-std::abs(odds));
+  return (odds <= 0 ? 1 : small) / (1 + small);
 }
 
 }  // namespace aasist
