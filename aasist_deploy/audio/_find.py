@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from aasist_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # fmt: off
 AUDIO_SUFFIXES: Final = frozenset({
@@ -23,7 +23,9 @@ AUDIO_SUFFIXES: Final = frozenset({
 LIST_SUFFIXES: Final = frozenset({".txt", ".lst"})
 
 
-def find_audio(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+def find_audio(
+    inputs: Iterable[str | os.PathLike[str]], *, is_new: Callable[[str], bool] | None = None
+) -> Iterator[Path]:
     """Yield the files that the inputs stand for, in the order of the inputs.
 
     - A file is yielded whatever its suffix.
@@ -42,6 +44,8 @@ def find_audio(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
     Args:
         inputs: What the user typed.
+        is_new: Takes each absolute path and says whether it comes for the first time. Remembers
+            them all in memory unless given.
 
     Returns:
         A lazy iterator. Inputs that name nothing are reported at once, before it yields.
@@ -54,7 +58,7 @@ def find_audio(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     if not typed:
         raise UsageError("No audio files were given.", fix="name files, folders, or - for a list")
     expanded = [path for one in typed for path in _expand(one)]
-    return _without_repeats(expanded)
+    return _without_repeats(expanded, is_new or _FirstTime())
 
 
 def _expand(one: str) -> list[str]:
@@ -72,13 +76,23 @@ def _expand(one: str) -> list[str]:
     raise UsageError(f"There is no file or folder {one!r}.")
 
 
-def _without_repeats(inputs: list[str]) -> Iterator[Path]:
-    seen: set[str] = set()
+class _FirstTime:
+    """Whether a name comes for the first time."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, name: str) -> bool:
+        n_seen = len(self._seen)
+        self._seen.add(name)
+        return len(self._seen) > n_seen
+
+
+def _without_repeats(inputs: list[str], is_new: Callable[[str], bool]) -> Iterator[Path]:
     for one in inputs:
         for path in _paths_of(one):
-            key = os.path.abspath(path)  # noqa: PTH100  # 600,000 times: no Path object for each
-            if key not in seen:
-                seen.add(key)
+            # No Path object for each of 600,000 files.
+            if is_new(os.path.abspath(path)):  # noqa: PTH100
                 yield path
 
 

@@ -17,6 +17,7 @@ from aasist_deploy.cli.eval import eval_
 from aasist_deploy.cli.export import export
 from aasist_deploy.cli.fuse import fuse
 from aasist_deploy.cli.inspect import inspect
+from aasist_deploy.cli.merge import merge
 from aasist_deploy.cli.metrics import metrics
 from aasist_deploy.cli.parity import parity
 from aasist_deploy.cli.pull import pull
@@ -72,6 +73,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "score": score,
     "scan": scan,
     "stream": stream,
+    "merge": merge,
     "eval": eval_,
     "metrics": metrics,
     "calibrate": calibrate_,

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from aasist_deploy.audio import find_audio
-from aasist_deploy.cli.common import stderr, tracked
+from aasist_deploy.cli.common import progress_bar, stderr
 from aasist_deploy.cli.options import (
     BackendOption,
     BatchOption,
@@ -19,10 +18,28 @@ from aasist_deploy.cli.options import (
     opening,
 )
 from aasist_deploy.cli.project import load_project
+from aasist_deploy.cli.score_options import (
+    AggregateOption,
+    DecodeInOption,
+    DecodeWorkersOption,
+    HopOption,
+    ListOption,
+    OnErrorOption,
+    ResumeOption,
+    ShardOption,
+    WindowScoresOption,
+    WindowsOption,
+    decoders_for,
+    list_inputs,
+    refuse_combinations,
+    window_rule_of,
+)
 from aasist_deploy.engines import open_engine
-from aasist_deploy.pipeline import DEFAULT_BATCH, score_files, window_rule
+from aasist_deploy.inputs import NamedInputs
+from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
+from aasist_deploy.pipeline.run import Plan, Shard, score_inputs
 from aasist_deploy.resolve import model_file
-from aasist_deploy.scores import RowFormat, format_of, open_rows
+from aasist_deploy.scores import RowFormat, format_of
 
 
 def score(
@@ -30,13 +47,14 @@ def score(
         str, typer.Argument(help="Exported .onnx file, checkpoint, or published name.")
     ],
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Audio files, folders, globs, lists of paths (.txt, .lst, @FILE), or - for a list "
-            "on stdin.",
+            help="Audio files, folders, globs, lists of paths (.txt, .lst, @FILE), - for a list on "
+            "stdin, tar archives, Parquet files.",
         ),
-    ],
+    ] = None,
+    list_: ListOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: stdout.")
     ] = None,
@@ -44,6 +62,15 @@ def score(
         RowFormat | None,
         typer.Option("--format", help="Default: by the suffix of the output, csv on stdout."),
     ] = None,
+    resume: ResumeOption = False,
+    shard: ShardOption = None,
+    on_error: OnErrorOption = "report",
+    windows: WindowsOption = "first",
+    hop: HopOption = None,
+    aggregate: AggregateOption = "mean",
+    window_scores: WindowScoresOption = False,
+    decode_workers: DecodeWorkersOption = None,
+    decode_in: DecodeInOption = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
     precision: PrecisionOption = None,
@@ -56,44 +83,79 @@ def score(
     """Score audio files: higher means more likely bona fide (human), lower spoofed.
 
     Any sample rate and channel count is taken. A file that cannot be scored becomes a row with its
-    error, and the exit code is then 1.
+    error, and the exit code is then 1. A run that was stopped goes on with --resume.
 
     \b
     Example:
       aasist-deploy score aasist calls/ -o scores.csv
+      aasist-deploy score aasist calls/ -o scores.csv --resume
+      aasist-deploy score aasist shards/*.tar -o part-2.csv --shard 2/8
       find . -name '*.wav' | aasist-deploy score model.onnx - --format jsonl
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
     backend = backend or project.backend
     row_format = format_of(output, format_)
-    paths = list(find_audio(inputs))
-    path = model_file(model, backend)
-    way = opening(
-        path,
-        backend,
-        threads=threads or project.threads,
-        provider=provider,
-        device=device,
-        code=code,
-        precision=precision,
-        hint=hint,
+    rule = window_rule_of(windows, hop, aggregate)
+    part = Shard.parse(shard) if shard else Shard()
+    refuse_combinations(
+        output, row_format, resume=resume, sharded=shard is not None, window_scores=window_scores
     )
-    n_failed = 0
-    with (
-        open_engine(path, backend, **way.options) as engine,
-        open_rows(output, row_format, calibrated=engine.contract.calibration is not None) as writer,
-    ):
-        stderr.print(
-            f"backend: {way.says(engine.device)}; window: {window_rule(engine.contract)}",
-            style="dim",
-            markup=False,
+    with NamedInputs(list_inputs(inputs, list_)) as named:
+        path = model_file(model, backend)
+        way = opening(
+            path,
+            backend,
+            threads=threads or project.threads,
+            provider=provider,
+            device=device,
+            code=code,
+            precision=precision,
+            hint=hint,
         )
-        rows = score_files(engine, paths, batch=batch or project.batch or DEFAULT_BATCH)
-        for row in tracked(rows, "scoring", len(paths)):
-            writer.write(row)
-            if row.error is not None:
-                n_failed += 1
-                stderr.print(f"error: {row.error}", style="red", markup=False)
-    if n_failed:
-        stderr.print(f"{n_failed} of {len(paths)} files could not be scored.", markup=False)
+        plan = Plan(
+            row_format=row_format,
+            rule=rule,
+            window_scores=window_scores,
+            batch=batch or project.batch or DEFAULT_BATCH,
+            shard=part,
+            inputs=named.digest,
+            options={k: str(v) for k, v in way.options.items() if k != "threads"},
+        )
+        total = None if named.n_files is None else part.n_of(named.n_files)
+        with (
+            decoders_for(total, decode_workers, decode_in) as (decoders, n_workers),
+            open_engine(path, backend, **way.options) as engine,
+            progress_bar("scoring", total) as progress,
+        ):
+            stderr.print(
+                f"backend: {way.says(engine.device)}; window: {window_rule(engine.contract, rule)}",
+                style="dim",
+                markup=False,
+            )
+            (task,) = progress.task_ids
+
+            def show(row: ScoredFile) -> None:
+                progress.advance(task)
+                if row.error is not None:
+                    stderr.print(f"error: {row.error}", style="red", markup=False)
+
+            def show_resumed(n_done: int) -> None:
+                progress.advance(task, n_done)
+                if n_done:
+                    stderr.print(f"resumed: {n_done} rows are there already", markup=False)
+
+            done = score_inputs(
+                engine,
+                named,
+                output,
+                plan,
+                decoders=decoders,
+                decode_workers=n_workers,
+                resume=resume,
+                on_error=on_error,
+                on_row=show,
+                on_resumed=show_resumed,
+            )
+    if done.n_failed:
+        stderr.print(f"{done.n_failed} of {done.n_inputs} files could not be scored.", markup=False)
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,23 @@ class AudioInput:
     Attributes:
         path: The file; of audio inside an archive, the archive's path and the name in it.
         content: The bytes of audio that is in no file of its own, or None.
+        error: Why there is nothing to decode, or None.
     """
 
     path: Path
     content: bytes | None = None
+    error: str | None = None
+
+    def stamp(self) -> str:
+        """What tells this input from another one of another time.
+
+        That is its name and, of a file, its size and time of change; of audio inside an archive its
+        checksum.
+        """
+        if self.content is not None:
+            return f"{self.path}\0{len(self.content)}\0{zlib.crc32(self.content)}"
+        try:
+            status = self.path.stat()
+        except (OSError, ValueError):
+            return f"{self.path}\0none"
+        return f"{self.path}\0{status.st_size}\0{status.st_mtime_ns}"

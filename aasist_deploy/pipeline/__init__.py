@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from aasist_deploy.engines import Engine
 
 __all__ = [
+    "DECODE_WORKERS",
     "DEFAULT_BATCH",
     "FIRST",
     "Decoders",
+    "InThreads",
     "ScoredFile",
     "WindowRule",
     "score_files",

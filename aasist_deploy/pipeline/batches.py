@@ -130,6 +130,8 @@ class Batcher:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _start(self, source: AudioInput) -> _Started:
+        if source.error is not None:
+            return _Started(source, error=source.error)
         try:
             pieces = self._decoders.pieces(source, self._wanted)
             first = next(pieces)

@@ -38,6 +38,11 @@ _ATTEMPTS: Final = 2  # a process can also end because the machine ran out of me
 SILENCE_S: Final = 300.0  # without an answer a decoder hangs; a piece takes milliseconds
 
 
+def can_isolate() -> bool:
+    """Whether this system has what it takes: memory that processes share by a descriptor."""
+    return hasattr(os, "memfd_create")
+
+
 class _DeadError(Exception):
     """The process has ended, or was ended because it hung."""
 

@@ -7,7 +7,17 @@ scores round. What cannot be read for certain is refused with the line and the k
 
 from aasist_deploy.scores._asv import AsvScores, read_asv_scores, read_asv_scores_2021
 from aasist_deploy.scores._convert import Conversion, convert_sasv_scores, convert_scores
-from aasist_deploy.scores._output import RowFormat, RowWriter, format_of, open_rows
+from aasist_deploy.scores._output import (
+    FileRow,
+    RowColumns,
+    RowFormat,
+    RowLines,
+    RowWriter,
+    format_of,
+    open_parquet,
+    open_rows,
+    require_pyarrow,
+)
 from aasist_deploy.scores._sasv import SasvScores, read_sasv_scores, write_sasv_scores
 from aasist_deploy.scores._table import (
     LabelledUtterance,
@@ -21,8 +31,11 @@ from aasist_deploy.scores._writing import ScoreLayout, ScoreRow, write_scores, w
 __all__ = [
     "AsvScores",
     "Conversion",
+    "FileRow",
     "LabelledUtterance",
+    "RowColumns",
     "RowFormat",
+    "RowLines",
     "RowWriter",
     "SasvScores",
     "ScoreLayout",
@@ -32,11 +45,13 @@ __all__ = [
     "convert_sasv_scores",
     "convert_scores",
     "format_of",
+    "open_parquet",
     "open_rows",
     "read_asv_scores",
     "read_asv_scores_2021",
     "read_sasv_scores",
     "read_scores",
+    "require_pyarrow",
     "speaker_column",
     "write_sasv_scores",
     "write_scores",

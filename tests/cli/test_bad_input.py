@@ -185,7 +185,7 @@ def test_bad_audio_becomes_a_row_with_its_error(
     assert message in result.err
     assert "1 of 2 files could not be scored." in result.err
     header, first, second = result.out.splitlines()
-    assert header == "path,score,error,seconds"
+    assert header == "path,score,error,seconds,window"
     assert first.startswith(f"{bad},,")
     assert second.startswith(f"{tmp_path / 'good.wav'},1.0")
 

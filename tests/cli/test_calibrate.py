@@ -261,7 +261,7 @@ def test_rows_of_a_model_without_calibration_say_no_probability(
 ) -> None:
     pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
     result = run("score", model, wave_file(tmp_path / "a.wav", 0.1))
-    assert result.stdout.splitlines()[0] == "path,score,error,seconds"
+    assert result.stdout.splitlines()[0] == "path,score,error,seconds,window"
 
 
 def test_calibration_that_does_not_hold_is_not_stored(

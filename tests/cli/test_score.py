@@ -19,7 +19,7 @@ from aasist_deploy import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-COLUMNS = ["path", "score", "error", "seconds"]
+COLUMNS = ["path", "score", "error", "seconds", "window"]
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_reader_that_goes_away_ends_the_run_without_a_traceback(
     process = subprocess_score(small_onnx(), many)
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline() == b"path,score,error,seconds\n"
+    assert process.stdout.readline() == b"path,score,error,seconds,window\n"
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()

@@ -136,7 +136,7 @@ def test_csv_rows_hold_the_same_columns(small_onnx: Callable[..., Path], tmp_pat
     run("score", small_onnx(), *CLIPS, "-o", rows_file)
     with rows_file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["path", "score", "error", "seconds"]
+    assert list(rows[0]) == ["path", "score", "error", "seconds", "window"]
     assert all(float(row["score"]) and not row["error"] for row in rows)
 
 

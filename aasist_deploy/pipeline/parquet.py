@@ -1,0 +1,48 @@
+"""Parquet of a run: made of the rows in a file of lines, which can be cut and appended to."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from aasist_deploy.errors import OutputError
+from aasist_deploy.scores import open_parquet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aasist_deploy.scores import RowColumns
+
+
+def work_file(output: Path) -> Path:
+    """The file of rows that a Parquet file is made from; it stays beside it for a later run."""
+    return output.with_name(f"{output.name}.rows.jsonl")
+
+
+def write_parquet(rows: Path, output: Path, columns: RowColumns, n_bytes: int) -> None:
+    """Write the first bytes of a file of rows as Parquet, whole or not at all.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    part = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        with rows.open("rb") as lines, open_parquet(part, columns) as writer:
+            for line in lines:
+                n_bytes -= len(line)
+                if n_bytes < 0:
+                    break
+                writer.write_values(json.loads(line))
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(output)
+    except OSError as error:
+        raise OutputError(
+            f"{output} cannot be written: {error.strerror or error}. Its rows are in {rows}.",
+            fix="make room, and give the same command with --resume",
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
