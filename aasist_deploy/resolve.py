@@ -55,14 +55,14 @@ def model_file(name_or_path: str, backend: str | None) -> Path:
     return exported(named(name_or_path))
 
 
-def exported(model: PublishedModel | PackagedModel) -> Path:
-    """The model as an ONNX file in the cache, exported on first use."""
+def exported(model: PublishedModel | PackagedModel, *, stream: bool = False) -> Path:
+    """The model as an ONNX file in the cache, exported on first use; for streams, if asked for."""
     from aasist_deploy import __version__
 
-    path = cache_dir() / f"{model.name}-{__version__}.onnx"
+    path = cache_dir() / f"{model.name}-{__version__}{'.stream' if stream else ''}.onnx"
     if path.is_file():
         try:
-            contract, _ = read_contract(path)
+            contract, _ = read_contract(path, stream=stream)
         except ModelFileError:
             path.unlink(missing_ok=True)
         else:
@@ -73,6 +73,10 @@ def exported(model: PublishedModel | PackagedModel) -> Path:
     from aasist_deploy.models import load_checkpoint
 
     try:
+        if stream:
+            from aasist_deploy.export.stream_export import export_stream
+
+            return export_stream(load_checkpoint(pull(model.name)), path).path
         return export_onnx(load_checkpoint(pull(model.name)), path).path
     except OutputError as error:
         error.fix = f"choose another folder: set {CACHE_VARIABLE}"

@@ -14,9 +14,10 @@ from aasist_deploy.cli.options import (
     BatchOption,
     CodeOption,
     DeviceOption,
+    HintOption,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.scan_output import (
@@ -29,6 +30,7 @@ from aasist_deploy.cli.scan_output import (
 )
 from aasist_deploy.cli.windows import (
     DEFAULT_MIN_SPEECH,
+    Asked,
     HopFramesOption,
     HopSecondsOption,
     MinSpeechOption,
@@ -81,6 +83,8 @@ def scan(
     json_: JsonOption = False,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     code: CodeOption = None,
@@ -103,21 +107,25 @@ def scan(
     with ExitStack() as stack:
         opened = stack.enter_context(
             open_windows(
-                model,
-                backend or project.backend,
-                lambda name: engine_options(
-                    name,
-                    threads=threads or project.threads,
-                    provider=provider,
-                    device=device,
-                    code=code,
-                ),
-                hop_frames=hop_frames,
-                hop_s=hop_s,
-                window_s=window_s,
-                batch=batch or project.batch or DEFAULT_BATCH,
+                Asked(
+                    model=model,
+                    backend=backend or project.backend,
+                    hop_frames=hop_frames,
+                    hop_s=hop_s,
+                    window_s=window_s,
+                    batch=batch or project.batch or DEFAULT_BATCH,
+                    options={
+                        "threads": threads or project.threads,
+                        "provider": provider,
+                        "device": device,
+                        "code": code,
+                        "precision": precision,
+                        "hint": hint,
+                    },
+                )
             )
         )
+        opened.say()
         rules = scan_rules(opened, opened.rules(threshold, min_speech), vad=vad)
         text = row_text(row_format, rules.rows, vad=vad)
         sink: Sink = StdoutSink()
@@ -166,7 +174,7 @@ def scan_rules(opened: WindowModel, rows: RowRules, *, vad: bool) -> ScanRules:
         new_meter=opened.meter(vad),
         rows=rows,
         sample_rate=opened.contract.sample_rate_hz,
-        chunk_samples=opened.batch * opened.hop_samples,
+        chunk_samples=opened.chunk_samples,
         restart_every=opened.restart_every,
     )
 
@@ -193,6 +201,7 @@ def run_of(
         "device": opened.device,
         "window_samples": opened.window_samples,
         "hop_samples": opened.hop_samples,
+        "way": opened.way,
         "batch": opened.batch,
         "restart_every": opened.restart_every,
         "threshold": rules.threshold,

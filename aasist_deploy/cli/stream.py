@@ -25,24 +25,26 @@ from aasist_deploy.cli.options import (
     BackendOption,
     CodeOption,
     DeviceOption,
+    HintOption,
+    PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.stopping import Stopping
 from aasist_deploy.cli.windows import (
     DEFAULT_MIN_SPEECH,
+    Asked,
     HopFramesOption,
     HopSecondsOption,
     MinSpeechOption,
     ThresholdOption,
     VadOption,
-    WindowModel,
     WindowSecondsOption,
     open_windows,
 )
 from aasist_deploy.errors import AudioError, UsageError
+from aasist_deploy.streaming.each_window import DEFAULT_BATCH
 from aasist_deploy.streaming.output import RowText
 from aasist_deploy.streaming.rows import StreamRows, WindowRow
 from aasist_deploy.streaming.scan import CLIPPED_PART
@@ -89,6 +91,8 @@ def stream(
     ] = True,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     code: CodeOption = None,
@@ -112,19 +116,22 @@ def stream(
     with ExitStack() as stack:
         opened = stack.enter_context(
             open_windows(
-                _needed(model, source, from_microphone),
-                backend or project.backend,
-                lambda name: engine_options(
-                    name,
-                    threads=threads or project.threads,
-                    provider=provider,
-                    device=device,
-                    code=code,
-                ),
-                hop_frames=hop_frames,
-                hop_s=hop_s,
-                window_s=window_s,
-                batch=project.batch or 8,
+                Asked(
+                    model=_needed(model, source, from_microphone),
+                    backend=backend or project.backend,
+                    hop_frames=hop_frames,
+                    hop_s=hop_s,
+                    window_s=window_s,
+                    batch=project.batch or DEFAULT_BATCH,
+                    options={
+                        "threads": threads or project.threads,
+                        "provider": provider,
+                        "device": device,
+                        "code": code,
+                        "precision": precision,
+                        "hint": hint,
+                    },
+                )
             )
         )
         rules = opened.rules(threshold, min_speech)
@@ -160,7 +167,7 @@ def stream(
             speech=vad,
             decided=rules.threshold is not None,
         )
-        _say_how(opened)
+        opened.say()
         shown = stack.enter_context(LiveView(heard, rules.threshold, enabled=view))
         ending = _follow(items, rows, heard, text, shown, stop)
     _say_ended(ending, rows, heard, stop)
@@ -226,16 +233,6 @@ def _follow(
 
 def _say_stalled(seconds: float) -> None:
     stderr.print(f"nothing came for {seconds:.0f} s; still waiting", style="yellow", markup=False)
-
-
-def _say_how(opened: WindowModel) -> None:
-    rate = opened.contract.sample_rate_hz
-    stderr.print(
-        f"windows of {opened.window_samples / rate:.3f} s every {opened.hop_samples / rate:.3f} s, "
-        f"{opened.way}",
-        style="dim",
-        markup=False,
-    )
 
 
 def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: Stopping) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import math
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from aasist_deploy.calibration import Calibration
+from aasist_deploy.cli.common import stderr
+from aasist_deploy.cli.options import Opening, opening
+from aasist_deploy.contract import read_contract
 from aasist_deploy.engines import open_engine
-from aasist_deploy.errors import UsageError
-from aasist_deploy.resolve import backend_of, model_file
+from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
+from aasist_deploy.published import named, names
+from aasist_deploy.resolve import exported, model_file
+from aasist_deploy.streaming import StreamScorer, open_stream_model
 from aasist_deploy.streaming.each_window import EachWindowScorer, window_length
 from aasist_deploy.streaming.rows import RowRules
 from aasist_deploy.streaming.voice import VoiceActivity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.streaming import WindowScorer
@@ -52,6 +58,11 @@ MinSpeechOption = Annotated[
 DEFAULT_MIN_SPEECH: Final = 0.2
 _DEFAULT_HOP_FRAMES: Final = 7  # 0.957 s: near a second, and a multiple of AASIST's frame
 _DEFAULT_HOP_S: Final = 1.0  # where there are no frames
+MAX_HOP_S: Final = 3_600
+# A scan that goes on computes again what follows the last place to start anew: a few batches, or
+# frames of some ten seconds. Starting anew costs windows that share frames 29 frames each time.
+_RESTART_BATCHES: Final = 8
+_RESTART_FRAMES: Final = 2_048
 _FRAME_SAMPLES: Final = {"AASIST": 3**7}  # a pool of 3 after the filters and after each of 6 blocks
 
 
@@ -68,8 +79,11 @@ class WindowModel:
         hop_samples: Of its scorers.
         window_samples: Of its scorers.
         batch: Windows scored together, at most.
+        chunk_samples: What a scan pushes at once.
         restart_every: Windows after which a scan starts anew, to go on from there.
         way: How windows are scored, in words.
+        says: What runs the model, and why.
+        why_not: Why windows do not share their frames, where somebody might expect it.
     """
 
     contract: ModelContract
@@ -80,8 +94,22 @@ class WindowModel:
     hop_samples: int
     window_samples: int
     batch: int
+    chunk_samples: int
     restart_every: int
     way: str
+    says: str
+    why_not: str | None
+
+    def say(self) -> None:
+        """Say on stderr what runs, and how."""
+        rate = self.contract.sample_rate_hz
+        why = "" if self.why_not is None else f" ({self.why_not})"
+        stderr.print(
+            f"backend: {self.says}; windows of {self.window_samples / rate:.3f} s every "
+            f"{self.hop_samples / rate:.3f} s, {self.way}{why}",
+            style="dim",
+            markup=False,
+        )
 
     def rules(self, threshold: str | None, min_speech: float) -> RowRules:
         """What becomes of scores of this model.
@@ -102,66 +130,178 @@ class WindowModel:
         return (lambda: VoiceActivity(rate)) if vad else None
 
 
-@contextmanager
-def open_windows(
-    model: str,
-    backend: str | None,
-    options: Callable[[str], dict[str, Any]],
-    *,
-    hop_frames: int | None,
-    hop_s: float | None,
-    window_s: float | None,
-    batch: int,
-) -> Iterator[WindowModel]:
-    """Open MODEL for sliding windows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line says of windows and of what runs the model.
 
-    Args:
-        model: As it was typed.
-        backend: As it was typed, or None.
-        options: From the backend's name to the options of `open_engine`.
-        hop_frames: Hop in frames, or None.
-        hop_s: Hop in seconds, or None.
-        window_s: Window in seconds, or None.
+    Attributes:
+        model: MODEL.
+        backend: --backend, or that of the project, or None.
+        hop_frames: --hop-frames.
+        hop_s: --hop-s.
+        window_s: --window-s.
         batch: Windows scored together, at most.
+        options: Of `cli.options.opening`.
+    """
+
+    model: str
+    backend: str | None
+    hop_frames: int | None
+    hop_s: float | None
+    window_s: float | None
+    batch: int
+    options: dict[str, Any]
+
+    @property
+    def by_frames(self) -> bool:
+        """Whether windows may start at frames only, which sharing frames needs."""
+        return self.hop_s is None and self.window_s is None and not self.options.get("code")
+
+
+@contextmanager
+def open_windows(asked: Asked) -> Iterator[WindowModel]:
+    """Open MODEL for sliding windows: so that they share their frames, if it can.
+
+    It can with a file of `export --stream`, with the name of a model, and with a checkpoint of a
+    network that has frames, when the hop is a number of frames.
 
     Raises:
         UsageError: hop or window do not fit the model, or both hops were given.
     """
-    path = model_file(model, backend)
-    name = backend_of(path, backend)
-    with open_engine(path, name, **options(name)) as engine:
+    if asked.hop_frames is not None and asked.hop_s is not None:
+        raise UsageError("--hop-frames and --hop-s were both given.", fix="leave one out")
+    path, why_not = _file_of(asked)
+    way = opening(path, asked.backend, **asked.options)
+    if _is_for_streams(path):
+        with _open_shared(path, way, asked) as opened:
+            yield opened
+        return
+    if path.suffix != ".onnx" and asked.by_frames and way.backend == "torch":
+        try:
+            shared = _open_shared(path, way, asked)
+            opened = shared.__enter__()
+        except UsageError as error:
+            why_not = str(error)
+        else:
+            with ExitStack() as stack:
+                stack.push(shared.__exit__)
+                yield opened
+            return
+    with open_engine(path, way.backend, **way.options) as engine:
         rate = engine.contract.sample_rate_hz
-        window = window_length(
-            engine.contract, None if window_s is None else round(window_s * rate)
-        )
-        hop = hop_of(engine.contract, hop_frames, hop_s)
+        wanted = None if asked.window_s is None else round(asked.window_s * rate)
+        window = window_length(engine.contract, wanted)
+        frame = _FRAME_SAMPLES.get(engine.contract.architecture)
+        hop = hop_of(engine.contract, asked.hop_frames, asked.hop_s, frame)
         yield WindowModel(
             contract=engine.contract,
             device=engine.device,
             backend=engine.backend,
             path=path,
-            new_scorer=lambda: EachWindowScorer(engine, hop, window_samples=window, batch=batch),
+            new_scorer=lambda: EachWindowScorer(
+                engine, hop, window_samples=window, batch=asked.batch
+            ),
             hop_samples=hop,
             window_samples=window,
-            batch=batch,
-            restart_every=8 * batch,
+            batch=asked.batch,
+            chunk_samples=asked.batch * hop,
+            restart_every=_RESTART_BATCHES * asked.batch,
             way="each window by a pass of its own",
+            says=way.says(engine.device),
+            why_not=why_not,
         )
 
 
-def hop_of(contract: ModelContract, frames: int | None, seconds: float | None) -> int:
-    """The hop in samples.
+def _file_of(asked: Asked) -> tuple[Path, str | None]:
+    """The file of MODEL; for a name, the one for streams if it can be had, else why it cannot."""
+    named_model = not Path(asked.model).is_file() and asked.model in names()
+    if not named_model or asked.backend == "torch" or not asked.by_frames:
+        return model_file(asked.model, asked.backend), None
+    try:
+        return exported(named(asked.model), stream=True), None
+    except (UsageError, EnvironmentLacks) as error:
+        return model_file(asked.model, asked.backend), str(error)
+
+
+def _is_for_streams(path: Path) -> bool:
+    """Whether a file is one for streams; what is wrong with it, the engine says on opening it."""
+    if path.suffix != ".onnx":
+        return False
+    try:
+        return read_contract(path, stream=None)[0].stream is not None
+    except ModelFileError:
+        return False
+
+
+@contextmanager
+def _open_shared(path: Path, way: Opening, asked: Asked) -> Iterator[WindowModel]:
+    """Open a model for streams.
 
     Raises:
-        UsageError: both were given, the seconds are no hop, or the network has no frames.
+        UsageError: the network has no frames, or what was asked for needs windows between them.
     """
-    frame = _FRAME_SAMPLES.get(contract.architecture)
-    if frames is not None and seconds is not None:
-        raise UsageError("--hop-frames and --hop-s were both given.", fix="leave one out")
+    options = {k: v for k, v in way.options.items() if k in ("threads", "precision")}
+    for name, value in way.options.items():
+        if name not in options and value not in (None, "cpu", "latency"):
+            raise UsageError(
+                f"--{name} {value} is not for streams.", fix="use a file that takes whole waves"
+            )
+    with open_stream_model(path, way.backend, **options) as model:
+        contract, layout = model.contract, model.layout
+        rate, frame = contract.sample_rate_hz, layout.frame_samples
+        if asked.window_s is not None and round(asked.window_s * rate) != layout.window_samples:
+            raise UsageError(
+                f"--window-s is {asked.window_s:g}; this file for streams has windows of "
+                f"{layout.window_samples / rate:g} s.",
+                fix="leave --window-s out",
+            )
+        hop = hop_of(contract, asked.hop_frames, asked.hop_s, frame)
+        if hop % frame:
+            near = max(1, round(hop / frame))
+            raise UsageError(
+                f"--hop-s {asked.hop_s:g} is {hop / frame:.3f} frames; windows that share their "
+                f"frames start at whole ones, {frame / rate:.5f} s apart.",
+                fix=f"--hop-frames {near}, or a file exported without --stream",
+            )
+        n_frames = hop // frame
+        yield WindowModel(
+            contract=contract,
+            device=model.device,
+            backend=model.backend,
+            path=path,
+            new_scorer=lambda: StreamScorer(model, n_frames),
+            hop_samples=hop,
+            window_samples=layout.window_samples,
+            batch=1,
+            chunk_samples=16 * frame,
+            restart_every=max(64, _RESTART_FRAMES // n_frames),
+            way="frames that windows share are computed once",
+            says=way.says(model.device),
+            why_not=None,
+        )
+
+
+def hop_of(
+    contract: ModelContract, frames: int | None, seconds: float | None, frame: int | None
+) -> int:
+    """The hop in samples.
+
+    Args:
+        contract: Of the model.
+        frames: --hop-frames, or None.
+        seconds: --hop-s, or None.
+        frame: Samples of a frame, where the network has any.
+
+    Raises:
+        UsageError: the seconds are no hop, or the network has no frames.
+    """
+    rate = contract.sample_rate_hz
     if seconds is not None:
-        hop = round(seconds * contract.sample_rate_hz)
-        if not 1 <= hop <= 3_600 * contract.sample_rate_hz:
-            raise UsageError(f"--hop-s is {seconds:g}; it must be above 0 and at most 3600 s.")
+        hop = round(seconds * rate) if math.isfinite(seconds) else 0
+        if not 1 <= hop <= MAX_HOP_S * rate:
+            raise UsageError(
+                f"--hop-s is {seconds:g}; it must be above 0 and at most {MAX_HOP_S} s."
+            )
         return hop
     if frame is None:
         if frames is not None:
@@ -169,7 +309,7 @@ def hop_of(contract: ModelContract, frames: int | None, seconds: float | None) -
                 f"--hop-frames {frames}: the frames of {contract.architecture} are not known.",
                 fix="give the hop in seconds: --hop-s 1",
             )
-        return round(_DEFAULT_HOP_S * contract.sample_rate_hz)
+        return round(_DEFAULT_HOP_S * rate)
     return (frames or _DEFAULT_HOP_FRAMES) * frame
 
 
