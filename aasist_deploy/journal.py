@@ -84,7 +84,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
                     f"{path} is no journal of a run, or is damaged from its first line on.",
                     fix=f"remove it and {output.name}, and begin anew",
                 )
-            reached = Reached()
+            reached = None
             for line in lines:
                 entry = _entry(line)
                 if entry is None:  # cut off while it was written, so nothing comes behind it
@@ -94,7 +94,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return head["run"], reached
+    return ({}, Reached()) if reached is None else (head["run"], reached)
 
 
 def check_output(output: Path, reached: Reached) -> None:

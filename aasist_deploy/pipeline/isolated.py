@@ -36,6 +36,7 @@ _COMMAND: Final = (sys.executable, "-m", "aasist_deploy.pipeline.decode_worker")
 _MEMORY_BYTES: Final = 4 * PIECE_SAMPLES
 _ATTEMPTS: Final = 2  # a process can also end because the machine ran out of memory: try once more
 SILENCE_S: Final = 300.0  # without an answer a decoder hangs; a piece takes milliseconds
+_START_S: Final = 120.0  # until a process has imported what it needs; a second on an idle machine
 
 
 def can_isolate() -> bool:
@@ -45,6 +46,10 @@ def can_isolate() -> bool:
 
 class _DeadError(Exception):
     """The process has ended, or was ended because it hung."""
+
+
+class _HungError(_DeadError):
+    """The process did not answer and was ended."""
 
 
 class _Process:
@@ -70,7 +75,7 @@ class _Process:
     def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
         """See `Decoders`; raises `_DeadError` when the process ends or hangs."""
         if not self._ready:
-            self._answer()
+            self._answer(max(_START_S, self._silence_s))
             self._ready = True
         content = source.content
         self._say(
@@ -88,7 +93,7 @@ class _Process:
         finished = False
         try:
             while not finished:
-                answer = self._answer()
+                answer = self._answer(self._silence_s)
                 if "error" in answer:
                     finished = True
                     raise AudioError(answer["error"], fix=answer["fix"])
@@ -134,15 +139,15 @@ class _Process:
         except OSError as error:
             raise _DeadError from error
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, within_s: float) -> dict[str, Any]:
         stream = self._process.stdout
         assert stream is not None
         # Nothing is ever left in the stream's buffer: one answer comes to one request.
         poll = select.poll()
         poll.register(stream, select.POLLIN)
-        if not poll.poll(self._silence_s * 1000):
+        if not poll.poll(within_s * 1000):
             self._process.kill()
-            raise _DeadError(f"no answer for {self._silence_s:g} seconds")
+            raise _HungError(f"no answer for {within_s:g} seconds")
         answer = receive(stream)  # type: ignore[arg-type]
         if answer is None:
             raise _DeadError
@@ -193,7 +198,8 @@ class InProcesses:
                 except _DeadError as death:
                     reasons.append(str(death) or process.how_it_ended())
                     process = self._replaced(process)
-                    if given:  # what was given cannot be taken back
+                    # What was given cannot be taken back, and what hangs would hang again.
+                    if given or isinstance(death, _HungError):
                         break
                 else:
                     return

@@ -1,0 +1,174 @@
+"""Decoding in processes: the same samples, and a file that ends a process costs only its row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from aasist_deploy.errors import AudioError, EnvironmentLacks
+from aasist_deploy.inputs import AudioInput
+from aasist_deploy.pipeline import InThreads, WindowRule, score_files
+from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
+from aasist_deploy.pipeline.stages import PIECE_SAMPLES, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.skipif(not can_isolate(), reason="needs memfd_create (Linux)")
+
+# The real process, but for names that say what it is to die of.
+CRASHING = """
+import os, signal, sys, time
+from aasist_deploy.pipeline import decode_worker
+real = decode_worker.sound_of
+def sound_of(source, wanted):
+    name = source.path.name
+    if name.startswith("segv"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("exit"):
+        os._exit(7)
+    if name.startswith("hang"):
+        time.sleep(60)
+    if name.startswith("once") and not os.path.exists(source.path.with_suffix(".tried")):
+        source.path.with_suffix(".tried").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("half"):
+        yield next(iter(real(source, wanted)))
+        os.kill(os.getpid(), signal.SIGABRT)
+    yield from real(source, wanted)
+decode_worker.sound_of = sound_of
+decode_worker.serve(int(sys.argv[1]), int(sys.argv[2]))
+"""
+COMMAND = (sys.executable, "-c", CRASHING)
+FIRST = Wanted(sample_rate_hz=16_000, max_samples=801, whole=True)
+ALL = Wanted(sample_rate_hz=16_000, max_samples=None, whole=False)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[InProcesses]:
+    decoders = InProcesses(2, command=COMMAND, silence_s=30.0)
+    yield decoders
+    decoders.close()
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, level: float = 0.1, n_samples: int = 800) -> Path:
+        path = tmp_path / name
+        ramp = level * np.linspace(0.5, 1.5, n_samples, dtype=np.float32)
+        soundfile.write(path, ramp, 16_000, subtype="FLOAT")
+        return path
+
+    return write
+
+
+def samples_of(decoders: Any, source: AudioInput, wanted: Wanted) -> NDArray[np.float32]:
+    return np.concatenate([piece.samples for piece in decoders.pieces(source, wanted)])
+
+
+def test_samples_are_those_of_threads(processes: InProcesses, wav: Callable[..., Path]) -> None:
+    long = AudioInput(wav("long.wav", 0.3, 3 * PIECE_SAMPLES + 17))
+    inside = AudioInput(Path("x.tar/a.wav"), content=long.path.read_bytes())
+    for source in (long, inside):
+        for wanted in (FIRST, ALL):
+            got = samples_of(processes, source, wanted)
+            assert np.array_equal(got, samples_of(InThreads(), source, wanted))
+    assert len(got) == 3 * PIECE_SAMPLES + 17
+
+
+def test_errors_are_those_of_threads(processes: InProcesses, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9\n.wav")
+    path.write_text("no audio")
+    sources = AudioInput(path), AudioInput(Path("x.tar/b.wav"), content=b"no audio")
+    for source in sources:
+        messages = []
+        for decoders in (processes, InThreads()):
+            with pytest.raises(AudioError) as refused:
+                samples_of(decoders, source, FIRST)
+            messages.append((str(refused.value), refused.value.fix))
+        assert messages[0] == messages[1]
+        assert str(source.path) in messages[0][0]
+        assert "/proc/self" not in messages[0][0]
+
+
+def test_files_that_end_their_process_are_named_and_the_others_scored(
+    processes: InProcesses, wav: Callable[..., Path], fake_engine: Any
+) -> None:
+    names = ["a.wav", "segv.wav", "b.wav", "exit.wav", "once.wav", "c.wav"]
+    before = processes.n_replaced
+    rows = list(
+        score_files(fake_engine(), [wav(n) for n in names], decoders=processes, decode_workers=2)
+    )
+    errors = {row.path.name: row.error for row in rows}
+    assert [row.path.name for row in rows] == names
+    assert "segv.wav ended 2 processes that decoded it (SIGSEGV, SIGSEGV)" in str(
+        errors["segv.wav"]
+    )
+    assert "(exit code 7, exit code 7)" in str(errors["exit.wav"])
+    assert {n for n in names if errors[n] is None} == {"a.wav", "b.wav", "once.wav", "c.wav"}
+    assert processes.n_replaced - before == 5
+
+
+def test_process_that_ends_in_the_middle_of_a_file_gives_no_half_scored_row(
+    processes: InProcesses, wav: Callable[..., Path], fake_engine: Any
+) -> None:
+    paths = [wav("half.wav", n_samples=2 * PIECE_SAMPLES), wav("d.wav")]
+    half, other = score_files(
+        fake_engine(), paths, decoders=processes, decode_workers=1, rule=WindowRule(n_windows=None)
+    )
+    assert "half.wav ended the process that decoded it (SIGABRT)" in str(half.error)
+    assert half.score is None
+    assert other.error is None
+
+
+def test_decoder_that_hangs_is_ended(wav: Callable[..., Path], fake_engine: Any) -> None:
+    decoders = InProcesses(1, command=COMMAND, silence_s=1.0)
+    start = time.monotonic()
+    try:
+        paths = [wav("hang.wav"), wav("e.wav")]
+        hang, other = score_files(fake_engine(), paths, decoders=decoders, decode_workers=1)
+    finally:
+        decoders.close()
+    assert "no answer for 1 seconds" in str(hang.error)
+    assert other.error is None
+    assert time.monotonic() - start < 50
+
+
+def test_file_left_in_the_middle_leaves_the_process_ready(
+    processes: InProcesses, wav: Callable[..., Path]
+) -> None:
+    long = AudioInput(wav("long.wav", 0.3, 3 * PIECE_SAMPLES))
+    for _ in range(4):
+        pieces: Any = processes.pieces(long, ALL)
+        next(pieces)
+        pieces.close()
+    assert len(samples_of(processes, AudioInput(wav("f.wav")), FIRST)) == 800
+
+
+def test_process_that_cannot_start_is_no_fault_of_the_file(wav: Callable[..., Path]) -> None:
+    decoders = InProcesses(1, command=(sys.executable, "-c", "raise SystemExit(3)"))
+    try:
+        with pytest.raises(EnvironmentLacks, match="does not start"):
+            samples_of(decoders, AudioInput(wav("g.wav")), FIRST)
+    finally:
+        decoders.close()
+
+
+def test_processes_end_with_their_parent(wav: Callable[..., Path]) -> None:
+    decoders = InProcesses(1)
+    samples_of(decoders, AudioInput(wav("h.wav")), FIRST)
+    (process,) = decoders._all
+    decoders.close()
+    decoders.close()
+    assert process._process.returncode is not None
+    assert process._process.returncode != -signal.SIGKILL  # it went by itself
