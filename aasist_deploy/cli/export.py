@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
+from aasist_deploy.cli.export_int8 import (
+    ActivationsOption,
+    CalibrateLabelsOption,
+    CalibrateOption,
+    EvaluationListOption,
+    HeadroomOption,
+    Int8Request,
+    quantize_checkpoint,
+    quantize_onnx,
+)
 from aasist_deploy.cli.export_plan import (
     ForSmOption,
     GpuOption,
@@ -33,7 +43,10 @@ from aasist_deploy.cli.export_precision import (
     GateLabelsOption,
     GateThresholdOption,
     MaxDifferenceOption,
+    MaxEerChangeOption,
     MaxFlipsOption,
+    MaxTdcfChangeOption,
+    MinRankCorrelationOption,
     NoGateOption,
     NoSearchOption,
     PrecisionRequest,
@@ -43,11 +56,13 @@ from aasist_deploy.cli.export_precision import (
 )
 from aasist_deploy.cli.export_stream import StreamOption, check_stream, export_for_streams
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
+from aasist_deploy.errors import UsageError
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import names, pull
 
 if TYPE_CHECKING:
     from aasist_deploy.export import ExportOptions
+    from aasist_deploy.models import Checkpoint
 
 
 def export(
@@ -59,7 +74,7 @@ def export(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .onnx file to write, or the .plan.")
+        Path, typer.Option("--output", "-o", help="The .onnx, .plan or folder to write.")
     ],
     to: ToOption = "onnx",
     config: Annotated[
@@ -92,8 +107,9 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="Arithmetic of the graph: fp32, fp16 or bf16. Lower precision is kept only when "
-            "the scores hold on real audio, and is for GPUs: a CPU runs it slower or not at all."
+            help="Arithmetic of the graph: fp32, fp16, bf16 or int8. Lower precision is kept only "
+            "when the scores hold on real audio. fp16 and bf16 are for GPUs: a CPU runs them "
+            "slower or not at all. int8 is for CPUs with OpenVINO, and for TensorRT."
         ),
     ] = "fp32",
     stream: StreamOption = False,
@@ -103,9 +119,17 @@ def export(
     gate_threshold: GateThresholdOption = None,
     max_difference: MaxDifferenceOption = None,
     max_flips: MaxFlipsOption = None,
+    min_rank_correlation: MinRankCorrelationOption = None,
+    max_eer_change: MaxEerChangeOption = None,
+    max_tdcf_change: MaxTdcfChangeOption = None,
     fp32_nodes: Fp32NodesOption = None,
     no_search: NoSearchOption = False,
     no_gate: NoGateOption = False,
+    calibrate: CalibrateOption = None,
+    calibrate_labels: CalibrateLabelsOption = None,
+    evaluation_list: EvaluationListOption = None,
+    headroom: HeadroomOption = None,
+    int8_activations: ActivationsOption = None,
     profile: ProfileOption = None,
     tf32: Tf32Option = False,
     builder_level: LevelOption = None,
@@ -134,8 +158,11 @@ def export(
       aasist-deploy export run/best.safetensors --code nets.py:MyNet -o mine.onnx
       aasist-deploy export aasist --stream -o aasist.stream.onnx
       aasist-deploy export aasist --precision fp16 --gate-audio clips/ -o aasist.fp16.onnx
+      aasist-deploy export aasist --precision int8 --calibrate train/ --gate-audio dev/ \
+        --gate-labels dev.txt -o aasist.int8.onnx
       aasist-deploy export aasist --to trt --profile 1,8,32 -o aasist.plan
       aasist-deploy export aasist.onnx --to trt -o aasist.plan
+      aasist-deploy export aasist --to cpp -o my-program/
     """  # noqa: D301  # \b keeps the lines of the example
     request = PlanRequest(
         profile=profile,
@@ -165,6 +192,16 @@ def export(
         fp32_nodes=fp32_nodes,
         no_search=no_search,
         no_gate=no_gate,
+        min_rank_correlation=min_rank_correlation,
+        max_eer_change=max_eer_change,
+        max_tdcf_change=max_tdcf_change,
+    )
+    int8 = Int8Request(
+        calibrate=calibrate,
+        calibrate_labels=calibrate_labels,
+        evaluation_list=evaluation_list,
+        headroom=headroom,
+        int8_activations=int8_activations,
     )
     if to == "trt":
         require_plan_target(request)
@@ -172,13 +209,25 @@ def export(
     if from_onnx and to == "trt" and not must_be_lowered(Path(checkpoint), precision):
         build_and_print(Path(checkpoint), output, request, json_=json_, exported=None)
         return
+    target = output.with_suffix(".onnx")
+    if to == "cpp":
+        from aasist_deploy.cli.export_cpp import bundle_and_print, bundle_target
+
+        target = bundle_target(output, precision, stream=stream)
+        if from_onnx:
+            bundle_and_print(Path(checkpoint), output, json_=json_, exported=None)
+            return
     require_export_packages("Exporting needs")
     lowering.check()
-    target = output.with_suffix(".onnx")
-    if from_onnx:
+    int8.check(lowering)
+    if from_onnx and precision == "int8":
+        said, line = quantize_onnx(
+            Path(checkpoint), target, int8, lowering, for_tensorrt=to == "trt"
+        )
+    elif from_onnx:
         said, line = lower_onnx(Path(checkpoint), target, lowering)
     else:
-        from aasist_deploy.export import ExportOptions
+        from aasist_deploy.export import ExportOptions, export_onnx
 
         options = ExportOptions(
             topk=topk or ("rank" if to == "trt" else "topk"),  # type: ignore[arg-type]  # checked there
@@ -186,9 +235,22 @@ def export(
             batch=number_or(batch, "dynamic", "--batch"),
             opset=opset,
             outputs=names_of(outputs),
-            precision=precision,
+            precision="fp32" if precision == "int8" else precision,
         )
-        if stream:
+        if precision == "int8":
+            if stream:
+                raise UsageError(
+                    "A file for streams is written in fp32, and int8 was asked for.",
+                    fix="leave out --stream or --precision int8",
+                )
+
+            def export_fp32(path: Path) -> float:
+                return export_onnx(_loaded(checkpoint, config, code), path, options).max_difference
+
+            said, line = quantize_checkpoint(
+                export_fp32, target, int8, lowering, for_tensorrt=to == "trt"
+            )
+        elif stream:
             said, line = export_for_streams(checkpoint, config, code, target, options)
         else:
             said, line = _export(checkpoint, config, code, target, options, lowering)
@@ -198,6 +260,15 @@ def export(
     (stderr if json_ else stdout).print(line, markup=False)  # one JSON object alone on stdout
     if to == "trt":
         build_and_print(target, output, request, json_=json_, exported=said)
+    if to == "cpp":
+        bundle_and_print(target, output, json_=json_, exported=said)
+
+
+def _loaded(checkpoint: str, config: Path | None, code: str | None) -> "Checkpoint":
+    from aasist_deploy.models import load_checkpoint, read_config
+
+    path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
+    return load_checkpoint(path, None if config is None else read_config(config), code=code)
 
 
 def _export(
@@ -210,10 +281,8 @@ def _export(
 ) -> tuple[dict[str, Any], str]:
     """Write the .onnx file of a checkpoint; what is said of it, as JSON and as lines."""
     from aasist_deploy.export import export_onnx
-    from aasist_deploy.models import load_checkpoint, read_config
 
-    path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
-    loaded = load_checkpoint(path, None if config is None else read_config(config), code=code)
+    loaded = _loaded(checkpoint, config, code)
     lower = options.precision != "fp32"
     n_samples = loaded.model.n_samples if options.n_samples == "trained" else options.n_samples
     with stderr.status("exporting and checking against the checkpoint") as status:

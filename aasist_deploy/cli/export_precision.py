@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aasist_deploy.contract import ModelContract
-    from aasist_deploy.export.precision import GateAudio, GateReport, PrecisionOptions
+    from aasist_deploy.export.precision import GateAudio, GateLimits, GateReport, PrecisionOptions
 
-_PANEL = "Lower precision, with --precision fp16 or bf16"
+_PANEL = "Lower precision, with --precision fp16, bf16 or int8"
 GateAudioOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -60,13 +60,43 @@ MaxDifferenceOption = Annotated[
     typer.Option(
         "--max-difference",
         rich_help_panel=_PANEL,
-        help="Largest difference of a score. Default: 0.05 for fp16, 0.25 for bf16.",
+        help="Largest difference of a score. Default: 0.05 for fp16, 0.25 for bf16, 0.5 for int8.",
     ),
 ]
 MaxFlipsOption = Annotated[
     int | None,
     typer.Option(
         "--max-flips", min=0, rich_help_panel=_PANEL, help="Decisions that may flip. Default: 0."
+    ),
+]
+MinRankCorrelationOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-rank-correlation",
+        min=-1.0,
+        max=1.0,
+        rich_help_panel=_PANEL,
+        help="Smallest rank correlation of the scores. Default: 0.999.",
+    ),
+]
+MaxEerChangeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-eer-change",
+        min=0.0,
+        rich_help_panel=_PANEL,
+        help="Largest change of the EER, in [0, 1], with --gate-labels. Default: 0 for int8, any "
+        "for the others.",
+    ),
+]
+MaxTdcfChangeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-tdcf-change",
+        min=0.0,
+        rich_help_panel=_PANEL,
+        help="Largest change of the min t-DCF, with --gate-asv. Default: 0 for int8, any for the "
+        "others.",
     ),
 ]
 Fp32NodesOption = Annotated[
@@ -109,6 +139,9 @@ class PrecisionRequest:
     fp32_nodes: str | None
     no_search: bool
     no_gate: bool
+    min_rank_correlation: float | None = None
+    max_eer_change: float | None = None
+    max_tdcf_change: float | None = None
 
     def check(self) -> None:
         """Refuse options that do not go together, before any work.
@@ -136,26 +169,40 @@ class PrecisionRequest:
             raise UsageError(
                 "--gate-asv needs the truth of the clips.", fix="add --gate-labels PROTOCOL"
             )
-        from aasist_deploy.export.precision import require_gate
+        from aasist_deploy.export.precision import require_audio, require_gate
 
-        if not self.gate_audio:
+        if self.precision == "int8":
+            require_audio("int8", given=bool(self.gate_audio) or self.no_gate)
+        elif not self.gate_audio:
             require_gate(self.options(), None)
 
     def options(self) -> PrecisionOptions:
         """The options of the lowering; those of the gate are read by `audio`."""
         from aasist_deploy.cli.options import names_of
-        from aasist_deploy.export.precision import GateLimits, PrecisionOptions, low_format
+        from aasist_deploy.export.precision import PrecisionOptions, low_format
 
         low_format(self.precision)
-        given: dict[str, Any] = {"difference": self.max_difference, "flips": self.max_flips}
-        limits = GateLimits.of(self.precision)
         return PrecisionOptions(
             precision=self.precision,
             fp32_nodes=names_of(self.fp32_nodes or ""),
-            limits=replace(limits, **{n: v for n, v in given.items() if v is not None}),
+            limits=self.limits(),
             search=not self.no_search,
             gated=not self.no_gate,
         )
+
+    def limits(self) -> GateLimits:
+        """What the gate accepts: the default of the precision, but for what was given."""
+        from aasist_deploy.export.precision import GateLimits
+
+        given: dict[str, Any] = {
+            "difference": self.max_difference,
+            "flips": self.max_flips,
+            "rank_correlation": self.min_rank_correlation,
+            "eer_change": self.max_eer_change,
+            "min_tdcf_change": self.max_tdcf_change,
+        }
+        limits = GateLimits.of(self.precision)
+        return replace(limits, **{n: v for n, v in given.items() if v is not None})
 
     def audio(
         self, n_samples: int | None, sample_rate_hz: int = SAMPLE_RATE_HZ
@@ -183,7 +230,7 @@ class PrecisionRequest:
             )
             for path in paths
         ]
-        truth = None if self.gate_labels is None else _truth(self.gate_labels, paths)
+        truth = None if self.gate_labels is None else truth_of(self.gate_labels, paths)
         source = ", ".join(Path(name).name for name in self.gate_audio)
         return GateAudio(
             waves=np.stack(waves) if waves else np.zeros((0, length), np.float32),
@@ -191,6 +238,7 @@ class PrecisionRequest:
             threshold=self.gate_threshold,
             asv=None if self.gate_asv is None else asv_error_rates(read_asv_scores(self.gate_asv)),
             source=f"{len(paths)} clips: {source}",
+            names=tuple(path.stem for path in paths),
         )
 
 
@@ -250,7 +298,12 @@ def described(path: Path, contract: ModelContract, n_nodes: int, lines: Sequence
     )
 
 
-def _truth(labels: Path, paths: Sequence[Path]) -> Any:  # noqa: ANN401  # (n,) bool
+def truth_of(labels: Path, paths: Sequence[Path]) -> Any:  # noqa: ANN401  # (n,) bool
+    """Whether each clip is bona fide.
+
+    Raises:
+        UsageError: a clip that the labels do not name.
+    """
     from aasist_deploy.trials import read_key
 
     key = {Path(entry.utterance).stem: entry.label for entry in read_key(labels)}
@@ -258,6 +311,6 @@ def _truth(labels: Path, paths: Sequence[Path]) -> Any:  # noqa: ANN401  # (n,) 
     if unknown:
         raise UsageError(
             f"{labels} does not name {len(unknown)} of {len(paths)} clips, e.g. {unknown[0]}.",
-            fix="give the protocol of these clips, or leave out --gate-labels",
+            fix="give the protocol of these clips, or leave that option out",
         )
     return np.array([key[path.stem] == "bonafide" for path in paths])

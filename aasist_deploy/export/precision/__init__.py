@@ -8,6 +8,7 @@ from aasist_deploy.export.precision.lowered_file import (
     LoweredResult,
     PrecisionOptions,
     lower_file,
+    require_audio,
     require_gate,
 )
 from aasist_deploy.export.precision.lowering import lower_precision, required_islands
@@ -28,6 +29,7 @@ __all__ = [
     "low_format",
     "lower_file",
     "lower_precision",
+    "require_audio",
     "require_gate",
     "required_islands",
     "rule_islands",

@@ -133,10 +133,19 @@ def require_gate(options: PrecisionOptions, audio: GateAudio | None) -> None:
     Raises:
         UsageError: there is no audio, and the gate was not given up.
     """
-    if audio is None and options.gated:
+    require_audio(options.precision, given=audio is not None or not options.gated)
+
+
+def require_audio(precision: str, *, given: bool) -> None:
+    """Refuse a gate without audio.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not given:
         raise UsageError(
-            f"A graph in {options.precision} is accepted for its scores on real audio, and no "
-            f"audio was given.",
+            f"A graph in {precision} is accepted for its scores on real audio, and no audio was "
+            f"given.",
             fix="--gate-audio FOLDER with some dozens of clips, both genuine and spoofed; or "
             "--no-gate to write it unmeasured",
         )
