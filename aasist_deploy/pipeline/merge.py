@@ -117,8 +117,6 @@ def _part(output: Path) -> _Part:
 def _check_together(parts: list[_Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
-        if part.shard == first.shard and part is not first:
-            raise UsageError(f"{first.output} and {part.output} are both shard {first.shard}.")
         same = {**part.run, "shard": first.run["shard"]}
         if part.shard.count == first.shard.count and (differ := differences(first.run, same)):
             raise UsageError(
