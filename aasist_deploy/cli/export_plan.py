@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     from aasist_deploy.export.engine_from_onnx import BuildOptions, BuildResult
 
-TARGETS = ("onnx", "trt")
+TARGETS = ("onnx", "trt", "cpp")
 
 _PANEL = "TensorRT, with --to trt"
 ToOption = Annotated[
     str,
-    typer.Option("--to", help="What to write: onnx, or trt for a TensorRT plan beside its .onnx."),
+    typer.Option(
+        "--to",
+        help="What to write: onnx, trt for a TensorRT plan beside its .onnx, or cpp for a folder "
+        "with a C and C++ project around it.",
+    ),
 ]
 ProfileOption = Annotated[
     list[str] | None,
@@ -187,11 +191,15 @@ def check_destination(to: str, output: Path, request: PlanRequest) -> None:
     if to not in TARGETS:
         raise UsageError(f"There is no destination '{to}'; known are: {', '.join(TARGETS)}.")
     suffix = ".plan" if to == "trt" else ".onnx"
-    if output.suffix != suffix:
+    if to == "cpp":
+        from aasist_deploy.export.cpp_bundle import check_bundle_folder
+
+        check_bundle_folder(output)
+    elif output.suffix != suffix:
         raise UsageError(f"The output {output} does not end in {suffix}.", fix=f"-o model{suffix}")
-    if to == "onnx" and (given := request.given()):
+    if to != "trt" and (given := request.given()):
         raise UsageError(
-            f"{', '.join(given)} belongs to TensorRT plans, and an .onnx file was asked for.",
+            f"{', '.join(given)} belongs to TensorRT plans, and --to {to} was asked for.",
             fix="add --to trt",
         )
 

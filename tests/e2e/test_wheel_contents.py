@@ -1,10 +1,12 @@
-"""The wheel holds the package and nothing else."""
+"""The wheel holds the package, the sources of the C++ library, and nothing else."""
 
 from __future__ import annotations
 
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+
+from aasist_deploy.export.cpp_bundle import SOURCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "aasist_deploy"
@@ -15,11 +17,17 @@ def names_in(wheel: Path) -> set[str]:
         return {name for name in archive.namelist() if not name.endswith("/")}
 
 
-def test_it_holds_exactly_the_files_of_the_package(wheel: Path) -> None:
+def test_it_holds_exactly_the_files_of_the_package_and_the_library(wheel: Path) -> None:
     expected = {
         str(path.relative_to(REPOSITORY))
         for path in PACKAGE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
+    }
+    expected |= {
+        f"aasist_deploy/{path.relative_to(REPOSITORY)}"
+        for name in SOURCES
+        for path in (REPOSITORY / "cpp" / name, *(REPOSITORY / "cpp" / name).rglob("*"))
+        if path.is_file()
     }
     assert {"aasist_deploy/py.typed", "aasist_deploy/report/template.html.j2"} <= expected
     assert {name for name in names_in(wheel) if ".dist-info/" not in name} == expected

@@ -1,0 +1,50 @@
+"""`aasist-deploy export --to cpp`: the folder, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aasist_deploy.cli.common import print_json, stdout
+from aasist_deploy.errors import UsageError
+from aasist_deploy.export.cpp_bundle import MODEL_NAME, write_cpp_bundle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def bundle_target(output: Path, precision: str, *, stream: bool) -> Path:
+    """Where the model of the folder is exported to; the folder is made.
+
+    Raises:
+        UsageError: a model that the C++ library does not take.
+    """
+    if precision != "fp32":
+        raise UsageError(
+            f"--precision is {precision}; the C++ library computes in fp32 on CPUs.",
+            fix="leave --precision out",
+        )
+    if stream:
+        raise UsageError(
+            "--stream writes a file that the C++ library does not read; it slides windows over "
+            "streams with the usual file.",
+            fix="leave --stream out",
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    return output / MODEL_NAME
+
+
+def bundle_and_print(
+    model: Path, output: Path, *, json_: bool, exported: dict[str, Any] | None
+) -> None:
+    """Write the folder around an exported file and say how to build it."""
+    write_cpp_bundle(model, output)
+    if json_:
+        print_json({**(exported or {}), "folder": str(output), "model": str(output / MODEL_NAME)})
+        return
+    stdout.print(
+        f"{output}: a C and C++ project. Build and try it:\n"
+        f"  cmake -S {output} -B {output}/build && cmake --build {output}/build\n"
+        f"  {output}/build/score {output / MODEL_NAME} CLIP.wav",
+        markup=False,
+        soft_wrap=True,
+    )
