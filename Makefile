@@ -71,8 +71,10 @@ deps: $(VENV)/ready ## Check imports against the declared dependencies.
 typos: $(VENV)/ready ## Check the spelling.
 	$(BIN)/typos
 
+BENCH ?= build/bench
 bench: $(VENV)/ready ## Measure speed on this machine; see benchmarks/README.md.
-	$(BIN)/python -m benchmarks.speed_cpu -o benchmarks/results/$$(date +%F)-cpu.json
+	test -f $(BENCH)/AASIST-L.plain.onnx || $(BIN)/python -m benchmarks.speed_cpu prepare --work $(BENCH) $(if $(WEIGHTS),--checkpoint-dir $(WEIGHTS))
+	$(BIN)/python -m benchmarks.speed_cpu speed --work $(BENCH) -o benchmarks/results/$$(date +%F)-cpu.json
 
 gpu-check: $(VENV)/ready ## Run the GPU tests and benchmarks; see benchmarks/gpu/README.md.
 	bash benchmarks/gpu/check.sh $(BIN)/python
