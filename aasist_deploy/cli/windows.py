@@ -218,7 +218,8 @@ def _file_of(asked: Asked) -> tuple[Path, str | None]:
     if not named_model or asked.backend == "torch" or not asked.by_frames:
         return model_file(asked.model, asked.backend), None
     try:
-        return exported(named(asked.model), stream=True), None
+        with stderr.status("the first use exports the model for streams, in about a minute"):
+            return exported(named(asked.model), stream=True), None
     except (UsageError, EnvironmentLacks) as error:
         return model_file(asked.model, asked.backend), str(error)
 

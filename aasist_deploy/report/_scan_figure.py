@@ -11,6 +11,7 @@ from aasist_deploy.report._svg import BONAFIDE, INK, MUTED, RULE, SPOOF
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from aasist_deploy.streaming.scan import Recording
 
@@ -70,11 +71,12 @@ def _draw_scores(axes: Axes, recording: Recording, threshold: float | None, colo
             middle[low], course["min"][low], linestyle="none", marker="v", markersize=3.5,
             color=colors.spoof,
         )  # fmt: skip
-        for start, end in _runs(low, course["start_s"], course["end_s"]):
+        for start, end in _runs(low, middle):
             axes.axvspan(start, end, color=colors.spoof, alpha=0.13, linewidth=0)
     elif len(middle) == 1:
         axes.plot(middle, course["mean"], linestyle="none", marker="o", color=colors.bonafide)
     axes.grid(axis="y", color=colors.rule, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylabel("score")
     axes.margins(y=0.08)
 
@@ -85,14 +87,18 @@ def _draw_wave(axes: Axes, recording: Recording, colors: Colors) -> None:
     axes.fill_between(starts, low, high, step="post", color=colors.muted, linewidth=0)
     peak = float(np.nanmax(np.abs([low, high]))) if len(low) and not np.isnan(low).all() else 1.0
     axes.set_ylim(-max(peak, 1e-3) * 1.05, max(peak, 1e-3) * 1.05)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylabel("wave")
     axes.set_yticks([])
 
 
-def _runs(low: np.ndarray, start: np.ndarray, end: np.ndarray) -> list[tuple[float, float]]:
-    """Neighbouring places where `low` holds, as stretches of time."""
+def _runs(low: NDArray[np.bool_], middle: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Neighbouring points where `low` holds, each run to halfway to the points beside it."""
+    half = (middle[1:] + middle[:-1]) / 2
+    left = np.concatenate([middle[:1], half])
+    right = np.concatenate([half, middle[-1:]])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], low, [False]]).astype(np.int8)))
-    return [(float(start[a]), float(end[b - 1])) for a, b in edges.reshape(-1, 2).tolist()]
+    return [(float(left[a]), float(right[b - 1])) for a, b in edges.reshape(-1, 2).tolist()]
 
 
 def _time(seconds: float, end: float) -> str:

@@ -64,7 +64,7 @@ def fake_model(
             engine.error = error or engine.error
             return engine
 
-        for verb in ("score", "eval", "parity"):
+        for verb in ("score", "eval", "parity", "windows"):
             module = sys.modules[f"aasist_deploy.cli.{verb}"]
             monkeypatch.setattr(module, "open_engine", open_engine)
         path = tmp_path / "fake.onnx"
