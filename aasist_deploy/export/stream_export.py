@@ -95,7 +95,7 @@ def export_stream(
         written = Path(folder, "model.onnx")
         written.write_bytes(content)
         with OnnxStep(written) as step:
-            worst = _difference(checkpoint, step)
+            worst = largest_difference(checkpoint, step)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -209,21 +209,24 @@ def _contract(
     )
 
 
-def _difference(checkpoint: Checkpoint, step: OnnxStep) -> float:
-    """The largest difference of a score from its window alone, over fixed waves and calls.
+def largest_difference(checkpoint: Checkpoint, step: OnnxStep) -> float:
+    """Compare a file for streams with the checkpoint on every window alone.
+
+    Returns:
+        The largest difference of a score, over fixed waves and calls.
 
     Raises:
         CheckFailed: it is too large.
     """
     layout = step.layout
     first = (layout.window_samples + layout.lead_samples) // layout.frame_samples
-    calls = [*[1] * (first % MAX_FRAMES), *[MAX_FRAMES] * (first // MAX_FRAMES), *_CHECK_CALLS]
+    calls = [*[MAX_FRAMES] * (first // MAX_FRAMES), first % MAX_FRAMES, *_CHECK_CALLS]
     n_samples = layout.window_samples + sum(_CHECK_CALLS) * layout.frame_samples
     waves = _check_waves(2, n_samples)
     padded = np.pad(waves, ((0, 0), (layout.lead_samples, 0)))
     states = np.zeros((len(waves), layout.state_size), np.float32)
     worst, end = 0.0, 0
-    for n_frames in calls:
+    for n_frames in filter(None, calls):
         start, end = end, end + n_frames * layout.frame_samples
         scores, states = step.step(padded[:, start:end], states)
         if end < layout.lead_samples + layout.window_samples:
