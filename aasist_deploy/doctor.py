@@ -12,7 +12,7 @@ from aasist_deploy.engines.base import usable_cores
 from aasist_deploy.engines.cpu_features import cpu_name, lacks_bf16, lacks_int8
 from aasist_deploy.engines.cuda_memory import PACKAGES
 from aasist_deploy.engines.onnx import import_onnxruntime
-from aasist_deploy.engines.openvino_graph import import_openvino
+from aasist_deploy.engines.openvino_graph import openvino_version
 from aasist_deploy.engines.tensorrt_runtime import INSTALL, load_tensorrt, probe_gpus
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.extras import export_install_command, missing_for_export
@@ -94,7 +94,7 @@ def _openvino_detail() -> str:
         else:
             lacks.append(f"; {precision} would be emulated: {reason}")
     return (
-        f"OpenVINO {import_openvino().__version__.split('-')[0]} on {cpu_name()}, "
+        f"OpenVINO {openvino_version()} on {cpu_name()}, "
         f"{usable_cores()} cores, {', '.join(precisions)}{''.join(lacks)}"
     )
 

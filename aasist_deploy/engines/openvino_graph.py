@@ -29,6 +29,8 @@ Hint = Literal["latency", "throughput"]
 Arithmetic = Literal["fp32", "bf16"]
 
 HINTS: Final = ("latency", "throughput")
+# How lines of its errors begin that name places in its source, or its own documentation.
+_SAYS_NOTHING: Final = ("Exception from", "Check '", "FrontEnd API", "Summary:", "To facilitate")
 _TELEMETRY: Final = "openvino_telemetry"
 
 
@@ -62,6 +64,11 @@ def import_openvino() -> Any:  # noqa: ANN401  # its types do not pass mypy's st
         else:
             sys.modules[_TELEMETRY] = held  # type: ignore[assignment]
     return openvino
+
+
+def openvino_version() -> str:
+    """OpenVINO's version without the name of its build, e.g. "2026.4.1"."""
+    return str(import_openvino().__version__).split("-", maxsplit=1)[0]
 
 
 @cache
@@ -125,14 +132,17 @@ class OpenvinoGraph:
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelFileError(
-                f"OpenVINO {ov.__version__} cannot open {path}: {_reason(error)}",
-                fix="export the checkpoint again with the installed version; "
-                "--backend onnx may open it",
+                f"OpenVINO {openvino_version()} cannot compile {path} in {arithmetic}: "
+                f"{_reason(error)}",
+                fix="export the checkpoint again with the installed version, or use --backend onnx"
+                if arithmetic == "fp32"
+                else "use fp32",
             ) from error
         taken = compiled.get_property("INFERENCE_PRECISION_HINT")
         if taken != element:
             raise EnvironmentLacks(
-                f"OpenVINO {ov.__version__} was told to compute in {arithmetic} and took {taken}.",
+                f"OpenVINO {openvino_version()} was told to compute in {arithmetic} and took "
+                f"{taken}.",
                 fix="use --backend onnx",
             )
         self.inputs = {value.any_name: _shape(value) for value in compiled.inputs}
@@ -211,5 +221,5 @@ def _show(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401
 def _reason(error: RuntimeError) -> str:
     """The last line that says something: OpenVINO puts the places in its own source before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    telling = [line for line in lines if not line.startswith(_SAYS_NOTHING)]
     return (telling or lines or [type(error).__name__])[-1]

@@ -1,0 +1,108 @@
+"""Exported files on OpenVINO against the reference outputs of the published code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from aasist_deploy import open_engine
+from aasist_deploy.audio import fit_length, read_audio
+from aasist_deploy.engines.cpu_features import lacks_bf16
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytest.importorskip("openvino", reason="needs OpenVINO")
+
+# As for ONNX Runtime (test_onnx_golden.py). Measured max over the 412 clips: AASIST 6.7e-6,
+# AASIST-L 1.0e-5 (logits), 7.9e-6 (embedding).
+ATOL = 1e-4
+# Threads cut sums in other places; measured max 1.9e-6.
+THREADS_ATOL = 2e-5
+# bf16 keeps 8 bits of the mantissa, and a node of graph pooling may give way to another. Measured
+# max over the 105 dev clips: AASIST 0.115, AASIST-L 0.129; over all 412: 0.252 and 0.182.
+BF16_ATOL = 0.25
+N_CLIPS = 20
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clips(shared: Path) -> Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """(number of clips, first letters of their names) -> places in the reference, windows."""
+    names = np.load(shared / "golden" / "AASIST.LA_mini.npz")["utt"]
+
+    def load(n: int, kind: str = "LA") -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        able = [i for i, name in enumerate(names) if str(name).startswith(kind)]
+        places = np.array(able)[np.linspace(0, len(able) - 1, n).astype(int)]
+        waves = []
+        for name in names[places]:
+            split = {"D": "dev", "E": "eval", "T": "train"}[str(name)[3]]
+            folder = shared / "data" / "LA_mini" / f"ASVspoof2019_LA_{split}" / "flac"
+            audio = read_audio(folder / f"{name}.flac", max_samples=64_600)
+            waves.append(fit_length(audio.wave))
+        return places, np.stack(waves)
+
+    return load
+
+
+@pytest.mark.parametrize(("name", "topk"), [("AASIST", "topk"), ("AASIST-L", "rank")])
+def test_fp32_is_the_reference_and_bf16_near_it(
+    name: str, topk: str, shared: Path, exported: Callable[..., Path], clips: Callable[..., Any]
+) -> None:
+    golden = np.load(shared / "golden" / f"{name}.LA_mini.npz")
+    path = exported(name, topk)
+    places, waves = clips(N_CLIPS)
+    found: dict[int, dict[str, NDArray[np.float32]]] = {}
+    for max_batch in (1, 16):
+        with open_engine(path, "openvino", max_batch=max_batch, threads=2) as engine:
+            found[max_batch] = engine.run(waves)
+    for output in ("logits", "embedding"):
+        worst = float(np.abs(found[1][output] - golden[output][places]).max())
+        print(name, output, worst)  # noqa: T201  # shown by -s, for the constants above
+        assert worst <= ATOL
+        assert np.array_equal(found[1][output], found[16][output])  # any batch: bit for bit
+    one: Any = open_engine(path, "openvino", threads=1, hint="throughput")
+    other: Any = open_engine(path, "onnx")
+    with one, other:
+        difference = np.abs(one.score(waves[:4]) - found[1]["score"][:4]).max()
+        assert difference <= THREADS_ATOL
+        for pool, order in one.pooling_orders(waves[:4]).items():
+            assert np.array_equal(order, other.pooling_orders(waves[:4])[pool]), pool
+
+    if (reason := lacks_bf16()) is not None:
+        pytest.skip(f"the part on bf16 needs a CPU that computes it: {reason}")
+    places, waves = clips(N_CLIPS, "LA_D")
+    exact = golden["logits"][places, 1]
+    with open_engine(path, "openvino", precision="bf16", threads=2) as engine:
+        lower = engine.score(waves)
+        assert np.array_equal(engine.score(waves), lower)
+    print(name, "bf16", float(np.abs(lower - exact).max()))  # noqa: T201
+    assert 1e-4 < np.abs(lower - exact).max() <= BF16_ATOL
+    assert np.array_equal(lower > 0, exact > 0)
+
+
+@pytest.mark.parametrize("name", ["RawGAT-ST", "RawNet2-small"])
+def test_other_architectures_are_those_of_onnx_runtime(
+    name: str, shared: Path, clips: Callable[..., Any], tmp_path: Path
+) -> None:
+    from aasist_deploy.export import ExportOptions, export_onnx
+    from aasist_deploy.models import load_checkpoint, read_config
+
+    folder = shared / "golden"
+    config = read_config(folder / f"{name}.model_config.json")
+    checkpoint = load_checkpoint(folder / f"{name}.random-init.pth", config)
+    options = ExportOptions(outputs=("score", "logits", "embedding"))
+    path = export_onnx(checkpoint, tmp_path / "m.onnx", options).path
+    _, waves = clips(3)
+    with open_engine(path, "openvino") as engine, open_engine(path, "onnx") as other:
+        found, expected = engine.run(waves), other.run(waves)
+    for output, value in expected.items():
+        worst = float(np.abs(found[output] - value).max())
+        print(name, output, worst)  # noqa: T201
+        assert worst <= ATOL
