@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import zlib
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -72,26 +73,31 @@ class RowsFile:
         self._output, self._run = output, json.loads(json.dumps(run))
         self._journal = output.with_name(output.name + SUFFIX)
         self._state = _State()
-        known = output.exists() or self._journal.exists()
-        if known and not resume:
+        had_journal = self._journal.exists()
+        if (output.exists() or had_journal) and not resume:
             raise UsageError(
                 f"{output} exists, and a scan may have taken long.",
                 fix="--resume goes on with it; or remove it, or choose another -o",
             )
-        try:
-            self._lines = self._journal.open("a", encoding="utf-8")
-            self._lock()
-            begun = known and self._read()
-            self._rows = output.open("r+b" if output.exists() else "x+b")
-            self._rows.truncate(self._state.n_bytes)
-            self._rows.seek(self._state.n_bytes)
-            if not begun:
-                self._note({"schema": SCHEMA, "run": self._run})
-            if not self._state.n_bytes:
-                self.write(header)
-                self.reach(Place())
-        except OSError as error:
-            raise _not_writable(output, error) from error
+        with ExitStack() as opened:  # closes what is open when something is refused
+            try:
+                if not had_journal:
+                    opened.callback(self._journal.unlink, missing_ok=True)
+                self._lines = opened.enter_context(self._journal.open("a", encoding="utf-8"))
+                self._lock()
+                begun = self._read()
+                mode = "r+b" if output.exists() else "x+b"
+                self._rows = opened.enter_context(output.open(mode))
+                self._rows.truncate(self._state.n_bytes)
+                self._rows.seek(self._state.n_bytes)
+                if not begun:
+                    self._note({"schema": SCHEMA, "run": self._run})
+                if not self._state.n_bytes:
+                    self.write(header)
+                    self.reach(Place())
+            except OSError as error:
+                raise _not_writable(output, error) from error
+            opened.pop_all()
 
     @property
     def place(self) -> Place:

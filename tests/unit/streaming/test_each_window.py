@@ -99,7 +99,7 @@ def test_hop_batch_and_samples_are_checked(fake_engine: Any, wave: NDArray[np.fl
     with pytest.raises(UsageError, match="batch is 0"):
         EachWindowScorer(fake_engine(), 1, batch=0)
     with pytest.raises(ShapeError, match="float64"):
-        EachWindowScorer(fake_engine(), 1).push(wave.astype(np.float64))  # type: ignore[arg-type]
+        EachWindowScorer(fake_engine(), 1).push(wave.astype(np.float64))
     with pytest.raises(ShapeError, match="NaN"):
         EachWindowScorer(fake_engine(), 1).push(np.full(WINDOW, np.nan, np.float32))
 

@@ -46,7 +46,8 @@ def all_of(scorer: Any, wave: NDArray[np.float32], push: int) -> list[WindowScor
     found: list[WindowScore] = []
     for start in range(0, len(wave), push):
         found += scorer.push(wave[start : start + push])
-    return found + scorer.finish()
+    found += scorer.finish()
+    return found
 
 
 @pytest.mark.parametrize("hop", [150, 800, 1_100])

@@ -21,9 +21,7 @@ LOUD = np.full(1_600, 0.25, np.float32)  # the fake engine says 2.5
 @pytest.fixture
 def rows_of(fake_engine: Any) -> Callable[..., StreamRows]:
     def make(hop: int = 400, meter: Any = None, **rules: Any) -> StreamRows:
-        return StreamRows(
-            lambda _: EachWindowScorer(fake_engine(), hop), RowRules(**rules), meter
-        )
+        return StreamRows(lambda _: EachWindowScorer(fake_engine(), hop), RowRules(**rules), meter)
 
     return make
 
