@@ -47,7 +47,7 @@ def test_memory_of_a_worker_is_its_own_and_not_that_of_its_parent(worker: Worker
     held = np.ones(60_000_000)  # 480 MB here, before the next one starts
     with WorkerProcess("another", 1) as other:
         there = other.ask("memory")["peak_bytes"]
-    assert there < held.nbytes < (peak_memory_bytes() or 0)
+    assert there < 150_000_000 < held.nbytes < (peak_memory_bytes() or 0)  # 40 MB: numpy alone
     assert worker.ask("memory")["peak_bytes"] == pytest.approx(before, rel=0.2)
 
 
