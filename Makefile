@@ -33,7 +33,7 @@ CPP_DEPS ?= fetched
 CPP_PRESET ?= release
 version_of = $(shell sed -n 's/^$(1)==//p' constraints.txt)
 
-.PHONY: cpp help demo demo-steps test test-training check lint format types floors deps typos bench gpu-check wheel clean
+.PHONY: cpp cpp-deps help demo demo-steps test test-training check lint format types floors deps typos bench gpu-check wheel clean
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,12 +82,15 @@ gpu-check: $(VENV)/ready ## Run the GPU tests and benchmarks; see benchmarks/gpu
 cpp: ## Build the C++ library and build/cpp/aasist-score; see docs/cpp.md.
 	@for tool in cmake c++; do command -v $$tool >/dev/null \
 	  || { echo "$$tool is needed and was not found (Debian: apt-get install cmake g++)."; exit 3; } >&2; done
-	@test $(CPP_DEPS) = system || PYTHON='$(PYTHON)' ONNXRUNTIME_VERSION=$(call version_of,onnxruntime) \
-	  SOUNDFILE_VERSION=$(call version_of,soundfile) sh cpp/setup/fetch_deps.sh build/cpp/deps/native
+	@$(MAKE) --no-print-directory cpp-deps
 	cd cpp && cmake --preset $(CPP_PRESET) && env -u MAKEFLAGS cmake --build --preset $(CPP_PRESET) --parallel $(JOBS)
 	cd cpp && ctest --preset $(CPP_PRESET)
 	@ln -sf $(CPP_PRESET)/aasist-score build/cpp/aasist-score
 	@echo "Built build/cpp/aasist-score."
+
+cpp-deps: # What the C++ library is built with, into build/cpp/deps.
+	@test $(CPP_DEPS) = system || PYTHON='$(PYTHON)' ONNXRUNTIME_VERSION=$(call version_of,onnxruntime) \
+	  SOUNDFILE_VERSION=$(call version_of,soundfile) sh cpp/setup/fetch_deps.sh build/cpp/deps/native
 
 wheel: $(VENV)/ready ## Build the wheel into dist/.
 	$(BIN)/python -m hatchling build -t wheel

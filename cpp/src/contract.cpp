@@ -110,8 +110,8 @@ void check_words(const Json& values, const Reader& reader) {
                         "'; known are 'logit of bona fide' and 'log-probability of bona fide'.");
   }
   const auto precision = values.value("precision", std::string("fp32"));
-  if (precision != "fp32" && precision != "fp16" && precision != "bf16") {
-    throw reader.refuse("the contract's precision is '" + precision + "'; known are fp32, fp16 and bf16.");
+  if (precision != "fp32" && precision != "fp16" && precision != "bf16" && precision != "int8") {
+    throw reader.refuse("the contract's precision is '" + precision + "'; known are fp32, fp16, bf16 and int8.");
   }
   if (values.contains("gate") && !values["gate"].is_null()) reader.mapping(values, "gate");
   for (const char* key : {"config", "tools"}) reader.mapping(values, key);

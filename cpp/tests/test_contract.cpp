@@ -75,7 +75,7 @@ TEST_SUITE("contract") {
         {"class_order", "[\"bonafide\", \"spoof\"]", "class_order is [\"bonafide\",\"spoof\"]"},
         {"class_order", "3", "class_order is 3"},
         {"score", "probability of spoof", "score is 'probability of spoof'"},
-        {"precision", "int8", "precision is 'int8'"},
+        {"precision", "fp8", "precision is 'fp8'"},
         {"config", "[]", "config is no mapping"},
         {"gate", "7", "gate is no mapping"},
         {"topk", "[]", "topk is no mapping"},

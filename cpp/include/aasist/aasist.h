@@ -89,7 +89,7 @@ typedef struct aasist_info {
   size_t size;              /* set by aasist_model_info to what it filled in */
   const char* architecture; /* e.g. "AASIST" */
   const char* score;        /* "logit of bona fide" or "log-probability of bona fide" */
-  const char* precision;    /* "fp32", "fp16" or "bf16" */
+  const char* precision;    /* "fp32", "fp16", "bf16" or "int8" */
   const char* topk_method;  /* "topk", "rank", or "" without graph pooling */
   const char* graph_sha256;
   const char* checkpoint_sha256;
