@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -41,25 +43,68 @@ def published_checkpoint(shared: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """(name, what makes the file) -> a file that one process of this run of tests makes for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    folder.mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(path)
+        return path
+
+    return get
+
+
+GOLDEN = ("RawGAT-ST", "RawNet2-small")  # random weights, with reference outputs
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(shared: Path) -> Callable[[str], Checkpoint]:
+    """Name of a network in ../shared/golden -> its checkpoint of random weights."""
+    from aasist_deploy.models import load_checkpoint, read_config
+
+    def get(name: str) -> Checkpoint:
+        folder = shared / "golden"
+        config = read_config(folder / f"{name}.model_config.json")
+        return load_checkpoint(folder / f"{name}.random-init.pth", config)
+
+    return get
+
+
+@pytest.fixture(scope="session")
 def exported(
-    published_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    published_checkpoint: Callable[[str], Path],
+    golden_checkpoint: Callable[[str], Checkpoint],
+    made_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[..., Path]:
-    """(name, topk, variable) -> the published model exported with all outputs, once a session."""
-    folder = tmp_path_factory.mktemp("exported")
+    """(name, topk, variable) -> the model exported with all outputs, once a run of tests."""
 
     def get(name: str = "AASIST", topk: Any = "topk", *, variable: bool = False) -> Path:
         from aasist_deploy.export import ExportOptions, export_onnx
         from aasist_deploy.models import load_checkpoint
 
-        path = folder / f"{name}.{topk}.{'variable' if variable else 'fixed'}.onnx"
-        if not path.exists():
-            options = ExportOptions(
-                topk=topk,
-                n_samples=None if variable else 64_600,
-                outputs=("score", "logits", "embedding"),
+        options = ExportOptions(
+            topk=topk,
+            n_samples=None if variable else 64_600,
+            outputs=("score", "logits", "embedding"),
+        )
+
+        def make(path: Path) -> None:
+            weights = (
+                golden_checkpoint(name)
+                if name in GOLDEN
+                else load_checkpoint(published_checkpoint(name))
             )
-            export_onnx(load_checkpoint(published_checkpoint(name)), path, options)
-        return path
+            export_onnx(weights, path, options)
+
+        return made_once(f"{name}.{topk}.{'variable' if variable else 'fixed'}.onnx", make)
 
     return get
 
