@@ -144,12 +144,15 @@ def converted(
             resampler = soxr.ResampleStream(
                 source_rate_hz, rate_hz, 1, dtype="float32", quality=RESAMPLER_QUALITY
             )
-        _listen(block, heard, name)
-        part = mono(block)
-        if resampler is not None:
-            part = resampler.resample_chunk(part)
-        n_out += len(part)
-        yield from _not_empty(part)
+        good, refusal = _listen(block, heard, name)
+        if len(good):
+            part = mono(good)
+            if resampler is not None:
+                part = resampler.resample_chunk(part)
+            n_out += len(part)
+            yield from _not_empty(part)
+        if refusal is not None:
+            raise refusal
     if resampler is not None:
         part = resampler.resample_chunk(_NOTHING, last=True)
         n_out += len(part)
@@ -168,16 +171,28 @@ def _not_empty(part: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         yield np.ascontiguousarray(part, dtype=np.float32)
 
 
-def _listen(block: NDArray[np.float32], heard: Heard, name: str) -> None:
-    """Count what a reader of scores should know of; refuse what is no sound."""
+def _listen(
+    block: NDArray[np.float32], heard: Heard, name: str
+) -> tuple[NDArray[np.float32], AudioError | None]:
+    """Count what a reader of scores should know of.
+
+    Returns:
+        The block up to the first samples that are no sound, and the error that those are.
+    """
+    refusal: AudioError | None = None
     loudness = np.abs(block).max(axis=1)
     if not np.isfinite(loudness).all():
-        first = heard.n_read + int((~np.isfinite(loudness)).argmax())
-        raise AudioError(f"{name} holds NaN or infinite samples, first at {first}.")
+        n_good = int((~np.isfinite(loudness)).argmax())
+        place = heard.n_read + n_good
+        refusal = AudioError(f"{name} holds NaN or infinite samples, first at {place}.")
+        block, loudness = block[:n_good], loudness[:n_good]
+        if not n_good:
+            return block, refusal
     heard.peak = float(loudness.max())
     heard.n_clipped += int(np.count_nonzero(loudness >= CLIPPED))
     heard.n_zero += int(np.count_nonzero(loudness == 0))
     heard.n_read += len(block)
+    return block, refusal
 
 
 def gaps_between(blocks: Blocks, source: Source) -> Iterator[NDArray[np.float32] | Gap]:

@@ -242,7 +242,7 @@ def scan_result(
         "threshold": rules.threshold,
         "vad_min_speech": rules.min_speech if vad else None,
         "n_windows": sum(file["n_windows"] for file in files),
-        "n_failed": sum(file["failed"] for file in files),
+        "n_failed": sum(file["error"] is not None for file in files),
         "files": files,
     }
 

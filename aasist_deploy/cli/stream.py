@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from aasist_deploy.audio import (
     Item,
     PcmFormat,
     Pipe,
+    check_pcm,
     device_list,
     file_blocks,
     microphone,
@@ -49,6 +50,8 @@ from aasist_deploy.streaming.output import RowText
 from aasist_deploy.streaming.rows import StreamRows, WindowRow
 from aasist_deploy.streaming.scan import CLIPPED_PART
 
+_RATE_HZ: Final = 16_000  # of raw PCM that says nothing else
+
 
 def stream(
     model: Annotated[
@@ -69,8 +72,12 @@ def stream(
         PcmFormat | None,
         typer.Option("--format", help="stdin is raw PCM of this type, not a container."),
     ] = None,
-    rate: Annotated[int, typer.Option(help="Sample rate of raw PCM.")] = 16_000,
-    channels: Annotated[int, typer.Option(help="Channels of raw PCM, interleaved.")] = 1,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate of raw PCM. Default: 16000.")
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Channels of raw PCM, interleaved. Default: 1.")
+    ] = None,
     stall: Annotated[
         float, typer.Option(min=0.1, help="Say so when nothing comes for so many seconds.")
     ] = 5.0,
@@ -112,6 +119,7 @@ def stream(
         stdout.print(device_list(), markup=False)
         return
     project = load_project()
+    _check_pcm(source, format_, rate, channels)
     heard = Heard()
     with ExitStack() as stack:
         opened = stack.enter_context(
@@ -153,8 +161,8 @@ def stream(
                     pipe,
                     heard,
                     format_=format_,
-                    rate_hz=rate,
-                    channels=channels,
+                    rate_hz=_RATE_HZ if rate is None else rate,
+                    channels=1 if channels is None else channels,
                     sample_rate_hz=rate_hz,
                 )
             )
@@ -192,6 +200,24 @@ def _needed(model: str | None, source: str | None, from_microphone: bool) -> str
             "There is nothing to listen to.", fix="name a file, - for stdin, or --microphone"
         )
     return model
+
+
+def _check_pcm(
+    source: str | None, format_: PcmFormat | None, rate: int | None, channels: int | None
+) -> None:
+    """Refuse options of raw PCM where there is none, and what raw PCM cannot be.
+
+    Raises:
+        UsageError: as said.
+    """
+    check_pcm(_RATE_HZ if rate is None else rate, 1 if channels is None else channels)
+    if source != "-" or format_ is None:
+        for option, value in (("--format", format_), ("--rate", rate), ("--channels", channels)):
+            if value is not None:
+                raise UsageError(
+                    f"{option} {value} is of raw PCM on stdin; a file or container says it itself.",
+                    fix="give - and --format, or leave it out",
+                )
 
 
 def _follow(

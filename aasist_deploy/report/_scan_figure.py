@@ -28,6 +28,7 @@ class Colors(NamedTuple):
 
 OF_PAGE: Final = Colors(INK, MUTED, RULE, BONAFIDE, SPOOF)
 ON_PAPER: Final = Colors("#1d2125", "#5c646d", "#dcdfe2", "#1a62ad", "#b65300")
+NOT_DECODED: Final = "It could not be decoded."
 SIZE_INCHES: Final = (9.6, 3.6)
 # Nice distances of labels on an axis of time, in seconds.
 _STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 43_200)
@@ -113,7 +114,10 @@ def draw_png(figure: Figure, recordings: list[Recording], threshold: float | Non
     parts = np.atleast_1d(figure.subfigures(len(recordings), 1))
     for part, recording in zip(parts, recordings, strict=True):
         part.suptitle(_plain(recording.path.name), fontsize="medium", x=0.01, ha="left")
-        draw_recording(part, recording, threshold, ON_PAPER)
+        if recording.seconds:
+            draw_recording(part, recording, threshold, ON_PAPER)
+        else:
+            part.text(0.5, 0.5, NOT_DECODED, ha="center", color=ON_PAPER.muted)
 
 
 def _plain(name: str) -> str:

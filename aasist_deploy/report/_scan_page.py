@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import OutputError
 from aasist_deploy.report._render import render
-from aasist_deploy.report._scan_figure import OF_PAGE, SIZE_INCHES, draw_png, draw_recording
+from aasist_deploy.report._scan_figure import (
+    NOT_DECODED,
+    OF_PAGE,
+    SIZE_INCHES,
+    draw_png,
+    draw_recording,
+)
 from aasist_deploy.report._svg import picture
 from aasist_deploy.streaming.scan import MAX_KEPT_SEGMENTS, warnings_of
 from aasist_deploy.streaming.summary import EXTREMES
@@ -19,6 +25,11 @@ if TYPE_CHECKING:
     from aasist_deploy.streaming.scan import Recording
 
 _DPI: Final = 120
+_CAPTION: Final = (
+    "A point is the score of the window around it; higher is bona fide. Scores below the "
+    "threshold, where there is one, are marked and shaded. Where there are too many points, each "
+    "is the mean of several and the band their range."
+)
 
 
 def write_scan_png(out: Path, recordings: Sequence[Recording], result: Mapping[str, Any]) -> None:
@@ -114,9 +125,8 @@ def _part(
         "name": name,
         "figure": {
             "svg": svg,
-            "said": "It could not be decoded.",
-            "caption": "A point is the score of the window around it; higher is bona fide. Where "
-            "there are too many, a point is the mean of several and the band their range.",
+            "said": NOT_DECODED,
+            "caption": _CAPTION if drawn else "",
         },
         "rows": _rows(figures),
         "segments": [

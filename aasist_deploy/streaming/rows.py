@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from aasist_deploy.audio import Gap
 from aasist_deploy.calibration import p_spoof
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from aasist_deploy.calibration import Calibration
     from aasist_deploy.streaming.windows import WindowScore, WindowScorer
+
+GAP_WORD: Final = "gap: "  # what the error of a gap begins with, and no other
 
 Decision = Literal["bonafide", "spoof"]
 
@@ -157,7 +159,7 @@ class StreamRows:
             WindowRow(
                 start_s=start_s,
                 end_s=end_s,
-                error=f"gap: {gap.reason}; {lost} is missing",
+                error=f"{GAP_WORD}{gap.reason}; {lost} is missing",
                 stretch=self._stretch,
                 is_gap=True,
             )

@@ -9,7 +9,7 @@ from aasist_deploy.audio import Gap, Heard, file_blocks
 from aasist_deploy.errors import AudioError
 from aasist_deploy.streaming.journal import Place
 from aasist_deploy.streaming.restarts import RestartingScorer
-from aasist_deploy.streaming.rows import RowRules, StreamRows, WindowRow
+from aasist_deploy.streaming.rows import GAP_WORD, RowRules, StreamRows, WindowRow
 from aasist_deploy.streaming.summary import Aggregate, Segments
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Recording:
         aggregate: Figures over its rows.
         envelope: Of its wave, when a picture is wanted.
         course: Of its scores, likewise.
-        failed: Whether a part of it, or all, could not be scored; a gap is no failure.
+        error: Why a part of it, or all, could not be scored, the first of such; a gap is none.
         spoof_segments: The first of its segments below the threshold, as many as a page shows.
         n_spoof_segments: How many it has.
     """
@@ -81,14 +81,15 @@ class Recording:
     aggregate: Aggregate = field(default_factory=Aggregate)
     envelope: Envelope | None = None
     course: ScoreCourse | None = None
-    failed: bool = False
+    error: str | None = None
     spoof_segments: list[Segment] = field(default_factory=list)
     n_spoof_segments: int = 0
     _segments: Segments = field(default_factory=Segments)
 
     def count(self, row: WindowRow) -> Segment | None:
         """Take a row of this recording, computed or read back; return the segment it ended."""
-        self.failed |= row.error is not None and not row.is_gap
+        if row.error is not None and not row.error.startswith(GAP_WORD):
+            self.error = self.error or row.error
         self.aggregate.add(row)
         if self.course is not None:
             self.course.add(row)
@@ -123,7 +124,7 @@ class Recording:
             "path": str(self.path),
             "seconds": self.seconds,
             "unscored_s": self.unscored_s,
-            "failed": self.failed,
+            "error": self.error,
             **self.aggregate.to_dict(),
             "source_rate_hz": heard.source_rate_hz or None,
             "source_channels": heard.source_channels or None,
@@ -203,7 +204,7 @@ def place_after(row: WindowRow, file: int, restart_every: int) -> Place | None:
 
 def warnings_of(figures: Mapping[str, Any]) -> list[str]:
     """What a reader of the scores of a recording should know, from `Recording.to_dict`."""
-    found = []
+    found = [] if figures["error"] is None else [f"not scored whole: {figures['error']}"]
     if (figures["clipped_part"] or 0) >= CLIPPED_PART:
         found.append(f"clipped: {figures['clipped_part']:.2%} of the samples are at full scale")
     if figures["zero_part"] == 1:

@@ -100,3 +100,39 @@ def manifest(clip: Callable[..., Path], tmp_path: Path) -> Path:
         lines.append(f"{name}.wav,{'bonafide' if attack == '-' else 'spoof'},{attack}")
     (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
     return tmp_path / "data"
+
+
+_SLOW_PROGRAM = """
+import signal, sys, time
+import numpy as np
+from aasist_deploy.cli import main, windows
+from aasist_deploy.contract import ModelContract
+from aasist_deploy.engines.base import BaseEngine
+
+class Slow(BaseEngine):
+    backend = "slow"
+
+    def _run(self, waves):
+        time.sleep(0.01 * len(waves))
+        return {"score": waves.mean(axis=1)}
+
+    def _close(self):
+        pass
+
+contract = ModelContract(
+    architecture="Slow", config={}, sample_rate_hz=16_000, n_samples=800, min_samples=800,
+    outputs={"score": "mean"}, checkpoint_sha256="0" * 64,
+)
+windows.open_engine = lambda *_arguments, **_options: Slow(contract, "nothing", None)
+# Programs that are started in the background may be told to ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
+@pytest.fixture
+def slow_program(tmp_path: Path) -> tuple[list[str], Path]:
+    """The command line in a process of its own, on an engine of 10 ms a window, and a model."""
+    model = tmp_path / "slow.onnx"
+    model.touch()
+    return [sys.executable, "-c", _SLOW_PROGRAM], model
