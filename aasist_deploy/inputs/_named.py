@@ -64,6 +64,15 @@ class NamedInputs:
 
     def __init__(self, typed: Iterable[str | os.PathLike[str]]) -> None:
         self._names = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        try:
+            n, has_archives, self.digest = self._find(typed)
+        except BaseException:
+            self._names.close()
+            raise
+        self.n_files = None if has_archives else n
+
+    def _find(self, typed: Iterable[str | os.PathLike[str]]) -> tuple[int, bool, str]:
+        """Write all names down; how many, whether archives are among them, and their hash."""
         hashed, n, has_archives = hashlib.blake2b(digest_size=16), 0, False
         with tempfile.TemporaryDirectory(prefix="aasist-deploy-") as folder:
             once = _Once(f"{folder}/names.sqlite")
@@ -78,8 +87,7 @@ class NamedInputs:
                         hashed.update(AudioInput(path).stamp().encode(errors="surrogateescape"))
             finally:
                 once.close()
-        self.n_files = None if has_archives else n
-        self.digest = hashed.hexdigest()
+        return n, has_archives, hashed.hexdigest()
 
     def __iter__(self) -> Iterator[AudioInput]:
         """All inputs in their order; audio inside archives with its bytes."""
