@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aasist_deploy.contract import read_contract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
+from aasist_deploy.engines.cpu_features import lacks_int8
 from aasist_deploy.engines.exported import check_names, kept_nodes
 from aasist_deploy.engines.onnx_bound import BoundSession
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
@@ -48,8 +49,8 @@ class OnnxEngine(BaseEngine):
         threads: Threads inside an operator; by default all cores this process may use.
         max_batch: Larger batches are run in pieces of this size.
         tf32: Let a GPU round the factors of fp32 products to TF32, 10 bits of mantissa.
-        allow_slow_precision: Open a model of lower precision on the CPU, which computes it slower
-            than fp32; for measurements.
+        allow_slow_precision: Open a model of lower precision on a CPU that computes it slower than
+            fp32 (fp16 and bf16: every CPU; int8: one without VNNI); for measurements.
 
     Raises:
         UsageError: an unknown provider, or one that cannot run the model as it is meant.
@@ -212,12 +213,7 @@ def _check_precision(precision: str, provider: str, path: Path, *, allow_slow: b
     if precision == "fp32":
         return
     if provider == "cpu" and not allow_slow:
-        runs = "does not run" if precision == "bf16" else "is slower than fp32"
-        raise UsageError(
-            f"{path} computes in {precision}, which {runs} in ONNX Runtime on a CPU.",
-            fix="use a GPU (--provider cuda, or a plan with --backend trt), or export the model "
-            "with --precision fp32",
-        )
+        _check_cpu_computes(precision, path)
     if provider == "tensorrt":
         raise UsageError(
             f"{path} computes in {precision} with nodes kept in fp32; ONNX Runtime's TensorRT "
@@ -225,6 +221,23 @@ def _check_precision(precision: str, provider: str, path: Path, *, allow_slow: b
             fix="build a plan, which keeps every type: aasist-deploy export --to trt; "
             "or use --provider cuda",
         )
+
+
+def _check_cpu_computes(precision: str, path: Path) -> None:
+    """Refuse a precision that ONNX Runtime does not compute on this CPU, or slower than fp32."""
+    if precision == "int8":
+        if (reason := lacks_int8()) is not None:
+            raise UsageError(
+                f"{path} computes in int8, which is slower than fp32 here: {reason}.",
+                fix="use the model in fp32; from Python, allow_slow_precision=True accepts it",
+            )
+        return
+    runs = "does not run" if precision == "bf16" else "is slower than fp32"
+    raise UsageError(
+        f"{path} computes in {precision}, which {runs} in ONNX Runtime on a CPU.",
+        fix="use a GPU (--provider cuda, or a plan with --backend trt), or export the model "
+        "with --precision fp32",
+    )
 
 
 def _check_tf32_is_off() -> None:

@@ -56,7 +56,7 @@ def test_size_of_the_batch_does_not_change_scores(
     small_onnx: Callable[..., Path],
 ) -> None:
     one_by_one = np.concatenate([engine.score(wave[None]) for wave in waves])
-    with open_engine(small_onnx(), max_batch=max_batch) as other:
+    with open_engine(small_onnx(), "onnx", max_batch=max_batch) as other:
         assert np.abs(other.score(waves) - one_by_one).max() <= BATCH_ATOL
 
 
@@ -69,7 +69,7 @@ def test_four_threads_get_the_scores_of_one(engine: Any, waves: NDArray[np.float
 
 
 def test_device_says_what_runs(small_onnx: Callable[..., Path]) -> None:
-    with open_engine(small_onnx(), threads=1) as engine:
+    with open_engine(small_onnx(), "onnx", threads=1) as engine:
         assert engine.device == "CPUExecutionProvider, 1 threads"
         assert engine.backend == "onnx"
 
@@ -77,13 +77,13 @@ def test_device_says_what_runs(small_onnx: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("threads", [0, -2])
 def test_threads_below_one_are_refused(threads: int, small_onnx: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match=f"number of threads is {threads}"):
-        open_engine(small_onnx(), threads=threads)
+        open_engine(small_onnx(), "onnx", threads=threads)
 
 
 def test_closed_engine_refuses_every_use(
     small_onnx: Callable[..., Path], waves: NDArray[np.float32]
 ) -> None:
-    engine: Any = open_engine(small_onnx())
+    engine: Any = open_engine(small_onnx(), "onnx")
     engine.close()
     for method in (engine.score, engine.run, engine.pooling_orders):
         with pytest.raises(ShapeError, match="closed"):
@@ -92,7 +92,7 @@ def test_closed_engine_refuses_every_use(
 
 def test_unknown_provider_is_refused(small_onnx: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="known are: cpu, cuda, tensorrt"):
-        open_engine(small_onnx(), provider="rocm")
+        open_engine(small_onnx(), "onnx", provider="rocm")
 
 
 def test_provider_that_this_build_lacks_is_an_error_and_no_fallback(
@@ -102,7 +102,7 @@ def test_provider_that_this_build_lacks_is_an_error_and_no_fallback(
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("this build of ONNX Runtime has the CUDA provider")
     with pytest.raises(EnvironmentLacks, match="has no CUDAExecutionProvider") as raised:
-        open_engine(small_onnx(), provider="cuda")
+        open_engine(small_onnx(), "onnx", provider="cuda")
     assert "onnx-gpu" in str(raised.value.fix)
     assert raised.value.exit_code == 3
 
@@ -113,7 +113,7 @@ def test_empty_folder_of_onnxruntime_is_explained(
     path = small_onnx()
     fake_onnxruntime(None, [])
     with pytest.raises(EnvironmentLacks, match="cannot be used") as raised:
-        open_engine(path)
+        open_engine(path, "onnx")
     assert "never both" in str(raised.value.fix)
 
 
@@ -146,7 +146,7 @@ def test_contract_that_speaks_of_another_graph_is_refused(
 ) -> None:
     path = rewritten(small_onnx(), tmp_path / "x.onnx", lambda _model: fields)
     with pytest.raises(ModelFileError, match=message):
-        open_engine(path)
+        open_engine(path, "onnx")
 
 
 def test_graph_that_the_runtime_refuses_is_a_model_file_error(
@@ -157,7 +157,7 @@ def test_graph_that_the_runtime_refuses_is_a_model_file_error(
 
     path = rewritten(small_onnx(), tmp_path / "x.onnx", break_it)
     with pytest.raises(ModelFileError, match=r"ONNX Runtime .* cannot open"):
-        open_engine(path)
+        open_engine(path, "onnx")
 
 
 def test_altered_truncated_and_foreign_files_are_refused(
@@ -168,22 +168,22 @@ def test_altered_truncated_and_foreign_files_are_refused(
     position = content.index(b"encoder.0")
     path.write_bytes(content[:position] + b"E" + content[position + 1 :])
     with pytest.raises(ModelFileError, match="altered after export"):
-        open_engine(path)
+        open_engine(path, "onnx")
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelFileError, match="damaged or cut short"):
-        open_engine(path)
+        open_engine(path, "onnx")
     model = onnx.load_model_from_string(content)
     del model.metadata_props[:]
     onnx.save(model, path)
     with pytest.raises(ModelFileError, match="carries no contract"):
-        open_engine(path)
+        open_engine(path, "onnx")
 
 
 def test_pooling_orders_agree_between_the_two_forms_and_pytorch(
     small_onnx: Callable[..., Path], small_checkpoint: Any, waves: NDArray[np.float32]
 ) -> None:
     def orders(path: Path) -> dict[str, NDArray[np.int64]]:
-        engine: Any = open_engine(path)
+        engine: Any = open_engine(path, "onnx" if path.suffix == ".onnx" else "torch")
         with engine:
             found: dict[str, NDArray[np.int64]] = engine.pooling_orders(waves)
             return found
@@ -220,9 +220,26 @@ def test_lower_precision_on_a_cpu_is_refused_unless_allowed(
     # Only the contract says so here; the graph computes in fp32, so that it runs when allowed.
     path = rewritten(small_onnx(), tmp_path / "low.onnx", lambda _model: {"precision": precision})
     with pytest.raises(UsageError, match=f"computes in {precision}, which .*{reason}") as raised:
-        open_engine(path)
+        open_engine(path, "onnx")
     assert "--provider cuda" in str(raised.value.fix)
-    with open_engine(path, allow_slow_precision=True) as engine:
+    with open_engine(path, "onnx", allow_slow_precision=True) as engine:
+        assert np.isfinite(engine.score(waves)).all()
+
+
+@pytest.mark.parametrize("reason", [None, "this made-up CPU has neither VNNI nor AMX"])
+def test_int8_runs_on_a_cpu_that_computes_it_and_is_refused_on_others(
+    reason: str | None,
+    small_onnx: Callable[..., Path],
+    tmp_path: Path,
+    waves: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = rewritten(small_onnx(), tmp_path / "low.onnx", lambda _model: {"precision": "int8"})
+    monkeypatch.setattr(onnx_engine, "lacks_int8", lambda: reason)
+    if reason is not None:
+        with pytest.raises(UsageError, match=f"slower than fp32 here: {reason}"):
+            open_engine(path, "onnx")
+    with open_engine(path, "onnx", allow_slow_precision=reason is not None) as engine:
         assert np.isfinite(engine.score(waves)).all()
 
 

@@ -132,7 +132,7 @@ def open_on_gpu(path: Path, provider: str = "cuda", **options: Any) -> Any:
 def test_bound_buffers_give_the_scores_of_a_plain_run(
     small_onnx: Callable[..., Path], waves: NDArray[np.float32]
 ) -> None:
-    with open_engine(small_onnx()) as plain:
+    with open_engine(small_onnx(), "onnx") as plain:
         expected = plain.run(waves)
     with open_on_gpu(small_onnx(), max_batch=4) as engine:
         assert engine.device == "CUDAExecutionProvider, device 1"
