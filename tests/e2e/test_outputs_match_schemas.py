@@ -160,9 +160,10 @@ def test_rows_of_a_calibrated_model(
 
 def test_documented_rows_are_instances() -> None:
     text = (REPOSITORY / "docs" / "outputs.md").read_text()
-    (examples,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    for line in examples.splitlines():
-        check(json.loads(line), "score-row")
+    of_score, of_windows = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    for examples, name in ((of_score, "score-row"), (of_windows, "window-row")):
+        for line in examples.splitlines():
+            check(json.loads(line), name)
 
 
 @pytest.mark.parametrize("n_samples", [16_000, None])
@@ -197,6 +198,46 @@ def test_calibrate_json_and_the_contract_of_the_calibrated_model(
     shown["calibration"]["scale"] = 0.0
     with pytest.raises(jsonschema.ValidationError):
         check(shown, "contract")
+
+
+def test_scan_rows_segments_and_figures(
+    calibrated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.flac"
+    broken.write_text("no audio")
+    rows, segments = tmp_path / "rows.jsonl", tmp_path / "segments.jsonl"
+    printed = run(
+        "scan", calibrated[0], CLIPS[0], broken, "--hop-s", 0.5, "-o", rows, "--threshold", "eer",
+        "--segments", segments, "--json", exit_code=1,
+    )  # fmt: skip
+    result = json.loads(printed)
+    check(result, "scan")
+    schema = json.loads((SCHEMAS / "scan.schema.json").read_text())
+    assert result.keys() == schema["properties"].keys()
+    of_file = schema["properties"]["files"]["items"]["properties"]
+    assert all(file.keys() == of_file.keys() for file in result["files"])
+    documented = (REPOSITORY / "docs" / "outputs.md").read_text()
+    assert all(f"`{key}`" in documented for key in (*result, *of_file))
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [line["error"] is None for line in lines] == [True] * (len(lines) - 1) + [False]
+    for line in lines:
+        check(line, "window-row")
+    for line in segments.read_text().splitlines():
+        check(json.loads(line), "segment-row")
+    del lines[0]["llr"]
+    with pytest.raises(jsonschema.ValidationError):
+        check(lines[0], "window-row")
+
+
+def test_stream_rows(small_onnx: Callable[..., Path]) -> None:
+    pytest.importorskip("webrtcvad", reason="needs the extra vad")
+    printed = run(
+        "stream", small_onnx(), CLIPS[0], "--hop-s", 0.5, "--vad", "--vad-min-speech", 0.7
+    )
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert {line["score"] is None for line in lines} == {True, False}
+    for line in lines:
+        check(line, "window-row")
 
 
 def test_fuse_json_with_and_without_the_truth(labelled: Path, tmp_path: Path) -> None:
