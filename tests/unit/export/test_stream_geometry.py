@@ -49,8 +49,7 @@ class Encoder:
 
         def weights(path: tuple[Convolution, ...]) -> list[Tensor]:
             return [
-                torch.randn(1, 1, c.kernel, generator=random, dtype=torch.float64)
-                for c in path
+                torch.randn(1, 1, c.kernel, generator=random, dtype=torch.float64) for c in path
             ]
 
         self.weights = [(weights(s.path), weights(s.skip or ())) for s in stages]
