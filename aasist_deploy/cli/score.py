@@ -32,6 +32,7 @@ from aasist_deploy.cli.score_options import (
     decoders_for,
     list_inputs,
     refuse_combinations,
+    saying_how_to_go_on,
     window_rule_of,
 )
 from aasist_deploy.engines import open_engine
@@ -123,6 +124,7 @@ def score(
         )
         total = None if named.n_files is None else part.n_of(named.n_files)
         with (
+            saying_how_to_go_on(output),
             decoders_for(total, decode_workers, decode_in) as (decoders, n_workers),
             open_engine(path, backend, **way.options) as engine,
             progress_bar("scoring", total) as progress,

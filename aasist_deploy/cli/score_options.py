@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from aasist_deploy.cli.common import stderr
 from aasist_deploy.engines.base import usable_cores
 from aasist_deploy.errors import UsageError
+from aasist_deploy.journal import read_journal
 from aasist_deploy.pipeline import DECODE_WORKERS, InThreads, WindowRule
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
+from aasist_deploy.pipeline.parquet import work_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,3 +152,19 @@ def refuse_combinations(
                 "score alone.",
                 fix="use csv; `aasist-deploy convert` makes txt of it",
             )
+
+
+@contextmanager
+def saying_how_to_go_on(output: Path | None) -> Iterator[None]:
+    """After Ctrl-C, say what the output holds."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        found = output and (read_journal(output) or read_journal(work_file(output)))
+        if found:
+            stderr.print(
+                f"stopped: {output} holds {found[1].n_inputs} rows; the same command with --resume "
+                "goes on",
+                markup=False,
+            )
+        raise

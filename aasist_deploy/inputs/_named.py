@@ -6,10 +6,12 @@ import hashlib
 import os
 import sqlite3
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from aasist_deploy.audio import find_audio
+from aasist_deploy.errors import OutputError
 from aasist_deploy.inputs._archives import audio_inside, is_archive
 from aasist_deploy.inputs._types import AudioInput
 
@@ -60,14 +62,23 @@ class NamedInputs:
 
     Raises:
         UsageError: an input matches nothing.
+        OutputError: the folder of temporary files cannot be written.
     """
 
     def __init__(self, typed: Iterable[str | os.PathLike[str]]) -> None:
         self._names = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         try:
             n, has_archives, self.digest = self._find(typed)
-        except BaseException:
-            self._names.close()
+            self._names.flush()
+        except BaseException as error:
+            with suppress(OSError):  # what could not be written cannot be flushed either
+                self._names.close()
+            if isinstance(error, OSError | sqlite3.Error):
+                reason = getattr(error, "strerror", None) or error
+                raise OutputError(
+                    f"The names of the inputs cannot be kept in {tempfile.gettempdir()}: {reason}.",
+                    fix="make room there, or set TMPDIR to another folder",
+                ) from error
             raise
         self.n_files = None if has_archives else n
 
