@@ -34,6 +34,7 @@ def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="The JSON report.")],
     root: Annotated[Path, typer.Option(exists=True, help="A folder like ASVspoof 2019's LA.")],
     threads: int = 2,
+    lengths: Annotated[str, typer.Option(help="In samples.")] = ",".join(map(str, LENGTHS)),
 ) -> None:
     """Measure, print, write one JSON report."""
     waves, bonafide = clips(root)
@@ -46,8 +47,10 @@ def main(
     )
     with tempfile.TemporaryDirectory() as folder:
         for checkpoint in checkpoints:
-            path = Path(folder, f"{checkpoint.stem}.onnx")
-            export_onnx(load_checkpoint(checkpoint), path, ExportOptions(n_samples=None))
+            path = checkpoint
+            if checkpoint.suffix != ".onnx":  # else exported before, with --samples variable
+                path = Path(folder, f"{checkpoint.stem}.onnx")
+                export_onnx(load_checkpoint(checkpoint), path, ExportOptions(n_samples=None))
             with open_engine(path, "onnx", threads=threads) as engine:
                 least = engine.contract.min_samples
 
@@ -55,7 +58,7 @@ def main(
                     return fit_length(wave, max(min(n_samples, len(wave)), least))
 
                 ways: dict[str, Callable[[Wave, int], Wave]] = {"tiled": fit_length, "as is": cut}
-                for n_samples in LENGTHS:
+                for n_samples in map(int, lengths.split(",")):
                     for way, fitted in ways.items():
                         given = [fitted(wave, n_samples) for wave in waves]
                         scores = np.array([float(engine.score(w[None])[0]) for w in given])
