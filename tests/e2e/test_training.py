@@ -73,10 +73,14 @@ def test_a_recipe_becomes_an_evaluated_model(shared: Path, tmp_path: Path) -> No
     results = tmp_path / "results"
     done = verb(
         "eval", out / "best.onnx", "--dataset", "asvspoof2019-la", "--root", root,
-        "--split", "dev", "--out", results,
+        "--split", "eval", "--out", results,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (results / "report.json").is_file()
+    assert json.loads((results / "report.json").read_text())["dataset"]["n_trials"] == 29
+    (results / "report.html").unlink()
+    done = verb("report", results, "--players", "2")
+    assert done.returncode == 0, done.stderr
+    assert (results / "report.html").read_text().count("<audio") == 2
 
 
 def test_one_epoch_from_published_weights_keeps_eager_and_exported_alike(
