@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Self
@@ -44,7 +45,14 @@ class LiveView:
         self._gap = ""
         self._drawn = 0.0
         self._live = (
-            Live(console=stderr, auto_refresh=False, transient=True)
+            Live(
+                console=stderr,
+                auto_refresh=False,
+                transient=True,
+                # rich would print on stderr what goes to stdout; only between its own pictures on
+                # one terminal is that what anybody wants.
+                redirect_stdout=sys.stdout.isatty(),
+            )
             if enabled and stderr.is_terminal
             else None
         )

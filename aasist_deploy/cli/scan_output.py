@@ -185,6 +185,7 @@ class ScanProgress:
             TimeRemainingColumn(),
             console=stderr,
             disable=not stderr.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),  # rows that go to a file are none of rich's
         )
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from aasist_deploy.cli import scan_output
 
@@ -61,6 +63,17 @@ def test_rows_go_to_stdout_without_o(
     out = tmp_path / "o.jsonl"
     cli("scan", fake_model(), wave, "-o", out, *HOP)
     assert cli("scan", fake_model(), wave, *HOP).out == out.read_text()
+
+
+def test_rows_go_to_stdout_while_a_terminal_shows_the_progress(
+    cli: Any, fake_model: Callable[..., Path], wave: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(scan_output, "stderr", Console(file=shown, force_terminal=True, width=120))
+    result = cli("scan", fake_model(), wave, *HOP)
+    assert len(result.out.splitlines()) == N_WINDOWS
+    assert "a.wav (1/1)" in shown.getvalue()
+    assert "0:00:01.0 / 0:00:01.0" in shown.getvalue()
 
 
 def test_csv_by_the_name_holds_the_same(

@@ -293,6 +293,20 @@ def test_a_reader_that_goes_away_ends_the_stream_without_a_traceback(
     assert b"Exception ignored" not in err
 
 
+def test_rows_go_to_stdout_while_a_terminal_follows_them(
+    cli: Any,
+    fake_model: Callable[..., Path],
+    stdin: Callable[..., None],
+    falling: NDArray[np.int16],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(live_view, "stderr", Console(file=shown, force_terminal=True, width=120))
+    stdin(falling.tobytes())
+    check_falling(rows_of(cli("stream", fake_model(), "-", *HOP, "--format", "s16le").out))
+    assert "39 windows, 0 gaps" in shown.getvalue()
+
+
 class TestLiveView:
     """What a person sees on a terminal."""
 
