@@ -88,11 +88,14 @@ def combinations(
     Args:
         models: MODEL[@BACKEND[:PRECISION]]; one that names its backend is measured on that alone.
         backends: BACKEND[:PRECISION], for every other model.
-        precisions: For every backend that can choose its precision and has none of its own.
+        precisions: For every backend that can choose its precision and has none of its own; where
+            no backend is given, such a backend is meant.
 
     Raises:
         UsageError: an unknown backend; a precision that no backend of the run can be asked for.
     """
+    if precisions and not backends:
+        backends = CHOOSES_PRECISION
     chosen = [_backend_and_precision(text, text) for text in backends]
     found: dict[Spec, None] = {}
     for spec in map(parse_spec, models):

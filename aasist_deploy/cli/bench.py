@@ -73,7 +73,10 @@ def bench(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Precisions of the backend openvino, separated by commas: fp32,bf16."),
+        typer.Option(
+            help="Precisions of the backend openvino, separated by commas: fp32,bf16. Without "
+            "--backend, openvino is meant."
+        ),
     ] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,8",
     threads: ThreadsOption = None,
@@ -127,6 +130,7 @@ def bench(
         check_same_machine(earlier, here, settings.threads)
     variants = _variants(specs, settings, provider, device, code)
     label = None if baseline is None else variants[specs.index(baseline)].label
+    variants = list({one.label: one for one in variants}.values())  # a default, and named, is one
     _check_earlier(earlier, variants, settings)
     with progress_bar("starting", n_steps(len(variants), settings)) as progress:
         (task,) = progress.task_ids

@@ -64,7 +64,10 @@ def test_backends_side_by_side_and_an_earlier_result(
     assert not any(one["imported_torch"] for one in result["variants"])
     assert [one["n_scored"] for one in result["end_to_end"]["rows"]] == [1, 1]
 
-    again = cli("bench", model, "--backend", "onnx", "--batch", "1", *QUICK, "--compare", out)
+    again = cli(
+        "bench", f"{model}@onnx", model, "--backend", "onnx", "--batch", "1", *QUICK,
+        "--compare", out,
+    )  # fmt: skip
     assert again.code == 0, again.err
     for said in ("times as fast", "GFLOP/s", "of peak", "memory MiB", "load s", "Timed:"):
         assert said in again.out
@@ -94,7 +97,7 @@ def test_a_checkpoint_is_measured_in_pytorch(
         (["m.onnx", "--compare", "other.json"], 2, "measured under other conditions: cpu"),
         (["m.onnx", "--end-to-end", "empty"], 2, "empty"),
         (["m.onnx@onnx:bf16"], 2, "asks the backend onnx for bf16"),
-        (["m.onnx", "--precision", "bf16"], 2, "which is not in this run"),
+        (["m.onnx@onnx", "--precision", "bf16"], 2, "which is not in this run"),
         (["none.onnx"], 2, "none.onnx"),
         (["m.onnx@torch"], 2, "The backend 'torch' runs checkpoints"),
     ],

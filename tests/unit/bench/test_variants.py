@@ -51,6 +51,10 @@ def test_a_precision_of_its_own_is_kept() -> None:
     ]
 
 
+def test_precisions_alone_mean_the_backend_that_has_them() -> None:
+    assert labels(["a", "b@onnx"], [], ["bf16"]) == ["a@openvino:bf16", "b@onnx"]
+
+
 def test_no_variant_is_measured_twice() -> None:
     assert labels(["a@onnx", "a"], ["onnx"]) == ["a@onnx"]
 
