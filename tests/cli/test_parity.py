@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import soundfile
 import torch
 
+from aasist_deploy.engines.cpu_features import lacks_bf16
 from aasist_deploy.models import build_model, load_checkpoint, save_weights
 
 if TYPE_CHECKING:
@@ -174,3 +176,29 @@ def test_file_names_with_brackets_are_no_markup(
     result = cli("parity", odd, *arguments)
     assert result.code == 0
     assert "[red] model.onnx against small.pth" in result.out
+
+
+def test_precision_is_of_the_model_and_each_says_what_ran_it(
+    cli: Any, small_onnx: Callable[..., Path], clips: Path
+) -> None:
+    if find_spec("openvino") is None or lacks_bf16() is not None:
+        pytest.skip("needs OpenVINO on a CPU that computes bf16")
+    model = small_onnx()
+    arguments = ("parity", model, "--reference", model, "--audio", clips, "--precision", "bf16")
+    result = cli(*arguments, "--reference-backend", "onnx", "--json")
+    assert result.code == 1  # bf16 is further than 1e-4 from fp32
+    report = json.loads(result.out)
+    assert report["backend"]["name"] == "openvino"
+    assert report["backend"]["device"].startswith("CPU, bf16, ")
+    assert report["reference_backend"]["name"] == "onnx"
+    assert 1e-4 < report["max_difference"] < 0.5
+    assert "which has the option precision" in result.err
+
+
+def test_option_that_neither_backend_has_is_refused(
+    cli: Any, small_onnx: Callable[..., Path], clips: Path
+) -> None:
+    model = small_onnx()
+    result = cli("parity", model, "--reference", model, "--audio", clips, "--device", "cuda")
+    assert result.code == 2
+    assert "--device cuda belongs to the backend torch; these models run on" in result.err

@@ -37,6 +37,12 @@ def with_onnx(clean_environment: Callable[[str], Any]) -> Any:
     return clean_environment("onnx")
 
 
+@pytest.fixture(scope="module")
+def with_openvino(clean_environment: Callable[[str], Any]) -> Any:
+    """A machine that scores with OpenVINO alone."""
+    return clean_environment("openvino")
+
+
 def test_the_blocker_notices_an_import(with_onnx: Any) -> None:
     done = with_onnx.run("python", "-c", "import torch", block="torch")
     assert "torch is blocked by this test" in done.stderr
@@ -75,6 +81,7 @@ def test_score_never_asks_for_torch(with_onnx: Any, small_onnx: Callable[..., Pa
     )
     assert done.returncode == 0, done.stderr
     assert with_onnx.blocked_attempts == []
+    assert "the only one installed of openvino, onnx" in done.stderr
     with rows_file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == N_CLIPS
@@ -84,6 +91,31 @@ def test_score_never_asks_for_torch(with_onnx: Any, small_onnx: Callable[..., Pa
         waves = [fit_length(read_audio(row["path"]).wave, n_samples) for row in rows]
         expected = engine.score(np.stack(waves))
     np.testing.assert_allclose([float(r["score"]) for r in rows], expected, atol=SAME_FILE_ATOL)
+
+
+def test_openvino_alone_scores_and_reports_to_nobody(
+    with_openvino: Any, small_onnx: Callable[..., Path]
+) -> None:
+    model, rows_file = small_onnx(), with_openvino.away / "scores.csv"
+    done = with_openvino.run(
+        "aasist-deploy", "score", model, DEMO_CLIPS, "-o", rows_file,
+        block=f"{TRAINING_PACKAGES} onnxruntime",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert with_openvino.blocked_attempts == []
+    assert "backend: openvino (CPU, fp32, " in done.stderr
+    assert "the only one installed of openvino, onnx" in done.stderr
+    with rows_file.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == N_CLIPS
+    with open_engine(model, "onnx") as engine:
+        n_samples = engine.contract.n_samples
+        assert n_samples is not None
+        waves = [fit_length(read_audio(row["path"]).wave, n_samples) for row in rows]
+        expected = engine.score(np.stack(waves))
+    np.testing.assert_allclose([float(r["score"]) for r in rows], expected, atol=SAME_FILE_ATOL)
+    # OpenVINO's telemetry would leave its identifier in the home.
+    assert not (with_openvino.away / "intel").exists()
 
 
 def test_eval_never_asks_for_torch(with_onnx: Any, small_onnx: Callable[..., Path]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +26,24 @@ def test_this_environment_runs_both_backends_and_exports() -> None:
     assert found["export"].works
 
 
+@pytest.mark.parametrize("reason", [None, "this made-up CPU has neither AVX512_BF16 nor AMX"])
+def test_openvino_says_its_cpu_and_what_that_would_emulate(
+    reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if find_spec("openvino") is None:
+        pytest.skip("needs OpenVINO")
+    monkeypatch.setattr(doctor, "lacks_bf16", lambda: reason)
+    monkeypatch.setattr(doctor, "lacks_int8", lambda: None)
+    monkeypatch.setattr(doctor, "cpu_name", lambda: "Made-up CPU")
+    found = findings()["openvino"]
+    assert found.works
+    assert re.match(r"OpenVINO \d+\.\d+\.\d+ on Made-up CPU, \d+ cores, fp32, ", found.detail)
+    if reason is None:
+        assert found.detail.endswith("fp32, bf16, int8")
+    else:
+        assert found.detail.endswith(f"fp32, int8; bf16 would be emulated: {reason}")
+
+
 def test_every_finding_that_does_not_work_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aasist_deploy.engines.find_spec", lambda _name: None)
     monkeypatch.setattr(tensorrt_runtime, "find_spec", lambda _name: None)
@@ -31,6 +51,7 @@ def test_every_finding_that_does_not_work_says_what_to_do(monkeypatch: pytest.Mo
     found = findings()
     assert not any(finding.works for finding in found.values())
     assert found["onnx"].detail == "needs onnxruntime: pip install 'aasist-deploy[onnx]'"
+    assert found["openvino"].detail == "needs openvino: pip install 'aasist-deploy[openvino]'"
     assert found["torch"].detail == "needs torch: pip install 'aasist-deploy[torch]'"
     assert "aasist-deploy[export" in found["export"].detail
     assert "TensorRT is not installed" in found["trt"].detail
