@@ -45,10 +45,10 @@ class PublishedEager(_Baseline):
         import torch
 
         from aasist_deploy.models import load_checkpoint
-        from benchmarks.published_structure import as_published
+        from benchmarks.published_structure import published_or_trained
 
         torch.set_num_threads(threads)
-        self._network = as_published(load_checkpoint(path).model)
+        self._network = published_or_trained(load_checkpoint(path).model)
         super().__init__(backend, f"cpu, {threads} threads", max_batch)
 
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:

@@ -143,6 +143,11 @@ def as_published(model: nn.Module) -> PublishedAasist:
     return baseline.eval()
 
 
+def published_or_trained(model: nn.Module) -> nn.Module:
+    """The baseline of an AASIST; of another network, that network, which is written as published."""
+    return as_published(model) if isinstance(model, Aasist) else model
+
+
 def plain_onnx(model: nn.Module, path: Path, *, opset: int = 18) -> Path:
     """Export as a one-off script does: trace, dynamic batch, write; no pass of ours."""
     path.parent.mkdir(parents=True, exist_ok=True)

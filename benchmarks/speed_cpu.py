@@ -67,7 +67,7 @@ def prepare(
     work: WorkOption,
     checkpoint_dir: Annotated[
         Path | None,
-        typer.Option(exists=True, help="Holds AASIST.pth and AASIST-L.pth; pulled if not given."),
+        typer.Option(exists=True, help="Holds MODEL.pth, and MODEL.conf; pulled if not given."),
     ] = None,
     models: ModelsOption = ALL_MODELS,
 ) -> None:
@@ -75,15 +75,17 @@ def prepare(
     from aasist_deploy.export import export_onnx
     from aasist_deploy.models import load_checkpoint
     from aasist_deploy.published import pull
-    from benchmarks.published_structure import as_published, plain_onnx
+    from benchmarks.published_structure import plain_onnx, published_or_trained
 
     work.mkdir(parents=True, exist_ok=True)
     for name in models.split(","):
         path = checkpoint_dir / f"{name}.pth" if checkpoint_dir else pull(name.lower())
-        (work / f"{name}.pth").write_bytes(path.read_bytes())
+        for source in (path, path.with_suffix(".conf")):
+            if source.is_file():
+                (work / f"{name}{source.suffix}").write_bytes(source.read_bytes())
         checkpoint = load_checkpoint(path)
         export_onnx(checkpoint, work / f"{name}.onnx")
-        plain_onnx(as_published(checkpoint.model), work / f"{name}.plain.onnx")
+        plain_onnx(published_or_trained(checkpoint.model), work / f"{name}.plain.onnx")
 
 
 @app.command()
