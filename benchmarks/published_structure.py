@@ -144,7 +144,7 @@ def as_published(model: nn.Module) -> PublishedAasist:
 
 
 def published_or_trained(model: nn.Module) -> nn.Module:
-    """The baseline of an AASIST; of another network, that network, which is written as published."""
+    """The baseline of an AASIST; of another network, that network: it is written as published."""
     return as_published(model) if isinstance(model, Aasist) else model
 
 
