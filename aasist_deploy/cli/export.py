@@ -13,6 +13,7 @@ from aasist_deploy.cli.export_int8 import (
     EvaluationListOption,
     HeadroomOption,
     Int8Request,
+    ScalesOption,
     quantize_checkpoint,
     quantize_onnx,
 )
@@ -130,6 +131,7 @@ def export(
     evaluation_list: EvaluationListOption = None,
     headroom: HeadroomOption = None,
     int8_activations: ActivationsOption = None,
+    int8_scales: ScalesOption = None,
     profile: ProfileOption = None,
     tf32: Tf32Option = False,
     builder_level: LevelOption = None,
@@ -202,6 +204,7 @@ def export(
         evaluation_list=evaluation_list,
         headroom=headroom,
         int8_activations=int8_activations,
+        int8_scales=int8_scales,
     )
     if to == "trt":
         require_plan_target(request)

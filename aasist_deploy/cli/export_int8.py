@@ -56,8 +56,8 @@ HeadroomOption = Annotated[
     typer.Option(
         "--headroom",
         rich_help_panel=_PANEL,
-        help="Ranges are so many times those seen in calibration, for louder clips: what is beyond "
-        "is clipped. Default: 1.5.",
+        help="With --int8-scales fixed: ranges are so many times those seen in calibration, for "
+        "louder clips; what is beyond is clipped. Default: 1.5.",
     ),
 ]
 ActivationsOption = Annotated[
@@ -65,8 +65,18 @@ ActivationsOption = Annotated[
     typer.Option(
         "--int8-activations",
         rich_help_panel=_PANEL,
-        help="uint8 has a zero point and the finer steps; int8 has the zero point 0, which "
-        "TensorRT needs. Default: uint8, and int8 with --to trt.",
+        help="With --int8-scales fixed: uint8 has a zero point and the finer steps; int8 has the "
+        "zero point 0, which TensorRT needs. Default: uint8, and int8 with --to trt.",
+    ),
+]
+ScalesOption = Annotated[
+    Literal["clip", "fixed"] | None,
+    typer.Option(
+        "--int8-scales",
+        rich_help_panel=_PANEL,
+        help="clip divides what a layer reads by its largest value in each clip; fixed has one "
+        "scale for all audio, which is faster and moves scores several times as far. Default: "
+        "clip.",
     ),
 ]
 
@@ -80,6 +90,7 @@ class Int8Request:
     evaluation_list: Path | None = None
     headroom: float | None = None
     int8_activations: str | None = None
+    int8_scales: Literal["clip", "fixed"] | None = None
 
     def check(self, gate: PrecisionRequest) -> None:
         """Refuse options that do not go together, before any work.
@@ -110,6 +121,13 @@ class Int8Request:
         from aasist_deploy.cli.options import names_of
         from aasist_deploy.export.int8 import DEFAULT_HEADROOM, Int8Options
 
+        scales = self.int8_scales or "clip"
+        fixed = {"--headroom": self.headroom, "--int8-activations": self.int8_activations}
+        if scales == "clip" and (given := [n for n, value in fixed.items() if value is not None]):
+            raise UsageError(
+                f"{', '.join(given)} belongs to fixed scales, and scales per clip were asked for.",
+                fix="add --int8-scales fixed, or leave it out",
+            )
         signed = self.int8_activations or ("int8" if for_tensorrt else "uint8")
         if for_tensorrt and signed != "int8":
             raise UsageError(
@@ -120,6 +138,7 @@ class Int8Request:
         return Int8Options(
             fp32_nodes=names_of(gate.fp32_nodes or ""),
             symmetric=signed == "int8",
+            scales=scales,
             headroom=DEFAULT_HEADROOM if self.headroom is None else self.headroom,
             limits=gate.limits(),
             search=not gate.no_search,

@@ -104,7 +104,6 @@ def calibrate(
     values: Collection[str],
     waves: NDArray[np.float32],
     *,
-    headroom: float = 1.0,
     on_clip: Callable[[], None] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """The ranges of these values on real audio: smallest and largest, by ONNX Runtime.
@@ -113,8 +112,6 @@ def calibrate(
         model: The fp32 graph.
         values: Names of values inside it.
         waves: (n, N) windows.
-        headroom: Ranges are so much wider than what was seen, for clips that are louder: a value
-            beyond its range is clipped.
         on_clip: Called after each wave.
     """
     import_onnxruntime()
@@ -143,8 +140,7 @@ def calibrate(
         found = taker.compute_data()
     pairs = {value: found[value].range_value for value in values}
     return {
-        value: (float(np.min(low)) * headroom, float(np.max(high)) * headroom)
-        for value, (low, high) in pairs.items()
+        value: (float(np.min(low)), float(np.max(high))) for value, (low, high) in pairs.items()
     }
 
 

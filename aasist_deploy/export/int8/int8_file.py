@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import onnx
 
 from aasist_deploy.contract import read_contract
 from aasist_deploy.errors import UsageError
 from aasist_deploy.export.int8.calibration import calibrate, refuse_overlap
+from aasist_deploy.export.int8.clip_scales import scaled_name
 from aasist_deploy.export.int8.layers import PRODUCTS, quantizable_layers
 from aasist_deploy.export.int8.quantizing import quantized
 from aasist_deploy.export.int8.search import Int8Choice, choose_layers
@@ -37,8 +38,12 @@ class Int8Options:
 
     Attributes:
         fp32_nodes: Patterns (`encoder.0*`) of products that keep fp32 besides those of the rules.
-        symmetric: Activations with the zero point 0, as TensorRT needs them.
-        headroom: Ranges are so much wider than those seen in calibration.
+        symmetric: With fixed scales: activations with the zero point 0, as TensorRT needs them.
+            With scales per clip they always are.
+        scales: "clip" divides what a layer reads by the largest value of each clip before it is
+            rounded (`with_clip_scales`); "fixed" has one scale for all audio, which saves that
+            work and moves scores several times as far.
+        headroom: Fixed ranges are so much wider than those seen in calibration.
         limits: What the gate accepts; `GateLimits.of("int8")` by default.
         search: Leave layers in fp32 until the gate holds.
         gated: False: quantize every layer, and measure nothing; the contract says so.
@@ -47,6 +52,7 @@ class Int8Options:
 
     fp32_nodes: tuple[str, ...] = ()
     symmetric: bool = False
+    scales: Literal["clip", "fixed"] = "clip"
     headroom: float = DEFAULT_HEADROOM
     limits: GateLimits | None = None
     search: bool = True
@@ -54,7 +60,9 @@ class Int8Options:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would clip what was seen."""
+        """Refuse what would clip what was seen, and unknown words."""
+        if self.scales not in ("clip", "fixed"):
+            raise UsageError(f"There are no scales '{self.scales}'; known are: clip, fixed.")
         if not 1.0 <= self.headroom <= 100.0:
             raise UsageError(f"The headroom of the ranges is {self.headroom}; it must be 1 to 100.")
 
@@ -124,9 +132,8 @@ def quantize_file(
         )
     if on_step is not None:
         on_step(f"taking the ranges of {len(layers)} values on {len(calibration.waves)} clips")
-    ranges = calibrate(
-        model, [layer.value for layer in layers], calibration.waves, headroom=options.headroom
-    )
+    ranges, per_clip = _ranges(model, layers, calibration, options)
+    symmetric = options.symmetric or per_clip is not None
     if audio is None or not options.gated:
         choice = Int8Choice(tuple(layers))
     else:
@@ -138,7 +145,8 @@ def quantize_file(
             calibration,
             audio,
             limits=options.limits or GateLimits.of("int8"),
-            symmetric=options.symmetric,
+            symmetric=symmetric,
+            per_clip=per_clip,
             search=options.search,
             threads=options.threads,
             on_step=on_step,
@@ -146,7 +154,7 @@ def quantize_file(
     low = {name for layer in choice.layers for name in layer.nodes}
     kept |= {n: "gate" for layer in layers for n in layer.nodes if n not in low}
     kept = {node.name: kept[node.name] for node in model.graph.node if node.name in kept}
-    graph = quantized(model, choice.layers, ranges, symmetric=options.symmetric)
+    graph = quantized(model, choice.layers, ranges, symmetric=symmetric, per_clip=per_clip)
     del graph.metadata_props[:]
     written = replace(
         contract,
@@ -158,6 +166,21 @@ def quantize_file(
     onnx.helper.set_model_props(graph, {**file.metadata, **written.to_metadata()})
     write_onnx_file(output, graph.SerializeToString())
     return Int8Result(output, written, len(graph.graph.node), choice, kept)
+
+
+def _ranges(
+    model: onnx.ModelProto,
+    layers: list[Layer],
+    calibration: CalibrationAudio,
+    options: Int8Options,
+) -> tuple[dict[str, tuple[float, float]], dict[str, float] | None]:
+    """The ranges of what is rounded; with scales per clip, the largest magnitudes before them."""
+    seen = calibrate(model, [layer.value for layer in layers], calibration.waves)
+    if options.scales == "fixed":
+        wider = options.headroom
+        return {value: (low * wider, high * wider) for value, (low, high) in seen.items()}, None
+    largest = {value: max(-low, high) for value, (low, high) in seen.items()}
+    return {scaled_name(value): (-1.0, 1.0) for value in seen}, largest
 
 
 def _without(
@@ -204,12 +227,10 @@ def _gate_entry(
     return {
         "on": audio.source,
         "calibrated_on": calibration.source,
-        "headroom": options.headroom,
-        "activations": "int8, zero point 0" if options.symmetric else "uint8",
-        "ranges": {
-            layer.value: [round(bound, 3) for bound in ranges[layer.value]]
-            for layer in choice.layers
-        },
+        "scales": options.scales,
+        "headroom": options.headroom if options.scales == "fixed" else None,
+        "activations": "uint8" if options.scales == "fixed" and not options.symmetric else "int8",
+        "ranges": {value: [round(bound, 3) for bound in pair] for value, pair in ranges.items()},
         "int8_share_of_multiplications": round(sum(one.share for one in choice.layers), 4),
         "fp32_because": kept,
         "layers": tried,

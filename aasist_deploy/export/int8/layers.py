@@ -7,7 +7,8 @@ form, so they are quantized together or not at all: such a group is a layer here
 |---|---|
 | samples | it reads the wave itself: 8 bits are a 48 dB range, and speech needs more |
 | little arithmetic | less than `LEAST_SHARE` of it all: nothing to gain, a score to lose |
-| no fixed weights | both factors are computed, as in attention |
+| no convolution | a Gemm or MatMul: of the networks here, all their arithmetic is in convolutions |
+| no fixed weights | a convolution whose weights are computed |
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def quantizable_layers(
     groups: dict[str, list[onnx.NodeProto]] = {}
     kept: dict[str, str] = {}
     for node in products:
-        if node.input[1] not in weights or node.input[0] in weights:
+        if node.op_type != "Conv":
+            kept[node.name] = "no convolution"
+        elif node.input[1] not in weights:
             kept[node.name] = "no fixed weights"
         elif node.input[0] in samples:
             kept[node.name] = "samples"

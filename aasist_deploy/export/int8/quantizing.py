@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.export.int8.clip_scales import scaled_name, with_clip_scales
 from aasist_deploy.export.int8.layers import PRODUCTS
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def quantized(
     ranges: Mapping[str, tuple[float, float]],
     *,
     symmetric: bool = False,
+    per_clip: Mapping[str, float] | None = None,
 ) -> onnx.ModelProto:
     """The graph with these layers in int8.
 
@@ -39,17 +41,20 @@ def quantized(
         ranges: Value -> (smallest, largest) that 8 bits must hold; 0 is always among them.
         symmetric: Signed values with the zero point 0, as TensorRT needs them, in place of unsigned
             ones with a zero point: a step is up to twice as large.
+        per_clip: Value -> largest magnitude seen: divide what a layer reads by the largest of each
+            clip (`with_clip_scales`); ranges are then those of `scaled_name(value)`.
 
     Returns:
         A checked model with the same input, outputs and names of nodes.
     """
     chosen = list(layers)
-    source = onnx.ModelProto()
-    source.CopyFrom(model)
+    source = with_clip_scales(model, chosen if per_clip else [], per_clip or {})
     if not chosen:
         return source
     nodes = [name for layer in chosen for name in layer.nodes]
-    result = _quantized_by_onnxruntime(source, nodes, chosen, ranges, symmetric=symmetric)
+    values = [scaled_name(layer.value) if per_clip else layer.value for layer in chosen]
+    held = {value: ranges[value] for value in values}
+    result = _quantized_by_onnxruntime(source, nodes, held, symmetric=symmetric)
     for node in result.graph.node:
         if node.name not in nodes and not node.op_type.endswith("QuantizeLinear"):
             node.input[:] = [name.removesuffix(_DEQUANTIZED) for name in node.input]
@@ -62,7 +67,6 @@ def quantized(
 def _quantized_by_onnxruntime(
     model: onnx.ModelProto,
     nodes: list[str],
-    layers: list[Layer],
     ranges: Mapping[str, tuple[float, float]],
     *,
     symmetric: bool,
@@ -72,11 +76,10 @@ def _quantized_by_onnxruntime(
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
 
     held = {
-        layer.value: TensorData(
-            lowest=np.array(min(ranges[layer.value][0], 0.0), np.float32),
-            highest=np.array(max(ranges[layer.value][1], 0.0), np.float32),
+        value: TensorData(
+            lowest=np.array(min(low, 0.0), np.float32), highest=np.array(max(high, 0.0), np.float32)
         )
-        for layer in layers
+        for value, (low, high) in ranges.items()
     }
     types = quantization.QuantType
     quantizer = quantization.QDQQuantizer(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from aasist_deploy.export.precision import GateAudio, GateLimits, GateReport
 
 # Calibration clips on which each layer is tried alone, half of each class where that is known.
-N_PROBES: Final = 24
+N_PROBES: Final = 16
 _N_WORST: Final = 8
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ def choose_layers(
     *,
     limits: GateLimits,
     symmetric: bool = False,
+    per_clip: Mapping[str, float] | None = None,
     search: bool = True,
     threads: int | None = None,
     on_step: Callable[[str], None] | None = None,
@@ -100,6 +101,7 @@ def choose_layers(
         audio: What the gate measures on.
         limits: What is accepted.
         symmetric: As in `quantized`.
+        per_clip: As in `quantized`.
         search: False: all layers, measured once.
         threads: Threads of ONNX Runtime.
         on_step: Called with a sentence before each measurement.
@@ -108,7 +110,9 @@ def choose_layers(
         CheckFailed: the gate holds with no layer in int8, or not with all where `search` is False.
     """
     say = on_step or (lambda text: log.info("%s", text))
-    run = _Run(model, contract, ranges, audio, limits, threads, symmetric=symmetric)
+    run = _Run(
+        model, contract, ranges, audio, limits, threads, symmetric=symmetric, per_clip=per_clip
+    )
     say("scoring the gate's clips in fp32")
     run.begin()
     in_order = tuple(layers)
@@ -146,10 +150,11 @@ class _Run:
         threads: int | None,
         *,
         symmetric: bool,
+        per_clip: Mapping[str, float] | None,
     ) -> None:
         self.model, self.contract, self.ranges = model, contract, ranges
         self.audio, self.limits, self.threads = audio, limits, threads
-        self.symmetric = symmetric
+        self.symmetric, self.per_clip = symmetric, per_clip
         self.synthetic = stress_waves(audio.waves.shape[1])
         self.n_gates = 0
         self.reference: Measured
@@ -187,7 +192,9 @@ class _Run:
         return self.last if self.last.holds else None
 
     def measured(self, layers: Sequence[Layer], waves: NDArray[np.float32]) -> Measured:
-        graph = quantized(self.model, layers, self.ranges, symmetric=self.symmetric)
+        graph = quantized(
+            self.model, layers, self.ranges, symmetric=self.symmetric, per_clip=self.per_clip
+        )
         return measure(graph, self.contract, waves, threads=self.threads)
 
     @property
