@@ -251,19 +251,11 @@ def scan_result(
 def show_table(result: dict[str, Any]) -> None:
     """Print the figures of each recording on stderr."""
     table = Table(box=None, pad_edge=False)
-    names = (
-        "recording",
-        "duration",
-        "windows",
-        "mean",
-        "lowest",
-        "at",
-        f"mean of {EXTREMES} lowest",
-    )
-    for name in names:
-        table.add_column(name, justify="left" if name == "recording" else "right", no_wrap=True)
+    table.add_column("recording", overflow="fold")
+    for name in ("duration", "windows", "mean", "lowest", "at", f"{EXTREMES} lowest"):
+        table.add_column(name, justify="right", no_wrap=True)
     if result["threshold"] is not None:
-        table.add_column("spoof", justify="right")
+        table.add_column("spoof", justify="right", no_wrap=True)
     for file in result["files"]:
         cells = [
             str(file["path"]),

@@ -111,7 +111,7 @@ def _time(seconds: float, end: float) -> str:
 
 def draw_png(figure: Figure, recordings: list[Recording], threshold: float | None) -> None:
     """Draw recordings below one another, each with its name."""
-    parts = np.atleast_1d(figure.subfigures(len(recordings), 1))
+    parts = figure.subfigures(len(recordings), 1, squeeze=False)[:, 0]
     for part, recording in zip(parts, recordings, strict=True):
         part.suptitle(_plain(recording.path.name), fontsize="medium", x=0.01, ha="left")
         if recording.seconds:

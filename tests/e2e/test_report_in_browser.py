@@ -14,8 +14,11 @@ import pytest
 import soundfile
 
 from aasist_deploy.metrics import eer
-from aasist_deploy.report import read_system, write_comparison, write_report
+from aasist_deploy.report import read_system, write_comparison, write_report, write_scan_page
 from aasist_deploy.scores import ScoreRow, write_scores_txt
+from aasist_deploy.streaming.envelope import Envelope, ScoreCourse
+from aasist_deploy.streaming.rows import WindowRow, decision
+from aasist_deploy.streaming.scan import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,16 +178,44 @@ ROBUSTNESS = {
 }  # fmt: skip
 
 
+def scanned(folder: Path) -> Path:
+    """The page of a recording of ten minutes, and of one that could not be decoded."""
+    recordings = []
+    for name in (LONG, "broken.wav"):
+        recording = Recording(folder / name, envelope=Envelope(16_000), course=ScoreCourse())
+        recordings.append(recording)
+    whole, broken = recordings
+    assert whole.envelope is not None
+    random = np.random.default_rng(0)
+    for second in range(600):
+        whole.envelope.add((random.standard_normal(16_000) / 8).astype(np.float32))
+        score = float(3 * np.sin(second / 20))
+        whole.count(
+            WindowRow(start_s=second, end_s=second + 4, score=score, decision=decision(score, 0.0))
+        )
+    whole.close()
+    whole.seconds = 604.0
+    broken.count(WindowRow(start_s=None, end_s=None, error=f"{LONG} cannot be decoded."))
+    result = {
+        "threshold": 0.0, "vad_min_speech": None, "model": "/" + "deep/" * 40, "backend": "onnx",
+        "device": "CPU", "way": "each alone", "window_s": 4.0, "hop_s": 1.0,
+        "files": [recording.to_dict() for recording in recordings],
+    }  # fmt: skip
+    write_scan_page(folder / "scan.html", recordings, result)
+    return folder / "scan.html"
+
+
 @pytest.fixture(scope="module")
 def pages(evaluation: Callable[[str, float], Path], tmp_path_factory: Any) -> dict[str, Path]:
     first, second = evaluation("first", -0.5), evaluation("second", 0.0)
     both = tmp_path_factory.mktemp("both") / "both.html"
     systems = [read_system(first, "A"), read_system(second, "a name " + "y" * 60)]
     write_comparison(systems, both, command="aasist-deploy report " + "folder" * 60)
-    return {"one": first / "report.html", "several": both}
+    scan = scanned(tmp_path_factory.mktemp("scan"))
+    return {"one": first / "report.html", "several": both, "scan": scan}
 
 
-@pytest.mark.parametrize("name", ["one", "several"])
+@pytest.mark.parametrize("name", ["one", "several", "scan"])
 def test_page_is_silent_alone_and_fits_a_phone(
     pages: dict[str, Path], name: str, tmp_path: Path
 ) -> None:
@@ -193,7 +224,7 @@ def test_page_is_silent_alone_and_fits_a_phone(
     assert requests_in(net_log) == set()
     assert measured["wide"] == []
     assert measured["scroll_width"] <= PHONE_PX
-    assert len(measured["heights"]) >= 2
+    assert len(measured["heights"]) >= (1 if name == "scan" else 2)
     assert min(measured["heights"]) > 200
 
 
