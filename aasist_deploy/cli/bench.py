@@ -46,9 +46,10 @@ if TYPE_CHECKING:
 
 _METHOD = (
     "Timed: engine.score on windows of noise in memory, its checks included, decoding not; every "
-    "variant in a process of its own, all in interleaved rounds of changing order. Median and 95th "
-    "percentile of a call; CPU time of all threads; load: from a started Python to an open engine; "
-    "memory: largest resident size of the process. 'of peak': rate of the model's convolutions and "
+    "variant in a process of its own, all in interleaved rounds of changing order. ms and p95: "
+    "median and 95th percentile of a call; RTF: seconds of computing for one of audio; CPU ms: of "
+    "all threads for a window; load: from a started Python to an open engine; "
+    "MiB: largest resident size of the process. 'of peak': rate of the model's convolutions and "
     "matrix products over that of a matrix product in the same precision, measured in the same "
     "rounds. GPUs are timed by the same calls, which return when the score is on the host; that "
     "was tested on CPUs only."
@@ -270,7 +271,7 @@ def _new_table(*headers: str) -> Table:
 
 def _times_table(results: dict[str, Any]) -> Table:
     against = ["times as fast"] if any(row["ratio"] for row in results["rows"]) else []
-    table = _new_table("variant", "batch", "median ms", "p95 ms", "windows/s", "RTF", *against)
+    table = _new_table("variant", "batch", "ms", "p95", "windows/s", "RTF", *against)
     for row in results["rows"]:
         table.add_row(
             _label(row, results),
@@ -285,9 +286,7 @@ def _times_table(results: dict[str, Any]) -> Table:
 
 
 def _cost_table(results: dict[str, Any]) -> Table:
-    table = _new_table(
-        "variant", "batch", "CPU ms/window", "GFLOP/s", "of peak", "memory MiB", "load s"
-    )
+    table = _new_table("variant", "batch", "CPU ms", "GFLOP/s", "of peak", "MiB", "load s")
     load = {one["label"]: one["load_s"] for one in results["variants"]}
     for row in results["rows"]:
         rate, fraction, memory = (
