@@ -68,10 +68,11 @@ def _draw_scores(axes: Axes, recording: Recording, threshold: float | None, colo
     if threshold is not None:
         # What is decided for spoof differs by its marks too, not by its colour alone.
         low = course["min"] < threshold
-        axes.plot(
-            middle[low], course["min"][low], linestyle="none", marker="v", markersize=3.5,
-            color=colors.spoof,
-        )  # fmt: skip
+        if not merged:  # of so many, marks would be a smear
+            axes.plot(
+                middle[low], course["min"][low], linestyle="none", marker="v", markersize=3.5,
+                color=colors.spoof,
+            )  # fmt: skip
         for start, end in _runs(low, middle):
             axes.axvspan(start, end, color=colors.spoof, alpha=0.13, linewidth=0)
     elif len(middle) == 1:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -379,6 +380,29 @@ def test_pictures_are_made_also_of_what_could_not_be_decoded(
     assert "<b>$x.wav" not in page
     assert "&lt;b&gt;$x.wav" in page
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_memory_does_not_grow_with_the_recording(
+    cli: Any, fake_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A scan of ten hours, run once by hand, has the same peak: docs/streaming.md."""
+    peaks: list[int] = []
+    minute = (np.random.default_rng(0).standard_normal(60 * 16_000) * 3_000).astype(np.int16)
+    for n_minutes in (1, 1, 20):  # the first fills caches
+        path = tmp_path / f"{n_minutes}.wav"
+        with soundfile.SoundFile(path, "w", 16_000, 1, subtype="PCM_16") as file:
+            for _ in range(n_minutes):
+                file.write(minute)
+        model, out = fake_model(), tmp_path / f"{len(peaks)}.jsonl"
+        tracemalloc.start()
+        try:
+            assert cli("scan", model, path, "-o", out, "--hop-s", "0.5").code == 0
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert len(rows_of(out)) == n_minutes * 120
+    assert path.stat().st_size > 30_000_000
+    assert peaks[2] < peaks[1] + 1_000_000
 
 
 def test_interrupt_of_the_program_leaves_whole_rows_and_resumes(
