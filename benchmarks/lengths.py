@@ -3,7 +3,8 @@
     python -m benchmarks.lengths -o benchmarks/results/DATE-lengths.json --root LA_mini AASIST.pth
 
 Every clip of dev and eval at several lengths, through the variable-length export: tiled or cut to
-the length as files always are, and cut only, shorter clips as they are.
+the length, cut only (shorter clips as they are), and cut and then tiled to the window that the
+weights were trained on, as short files always are.
 """
 
 import tempfile
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Wave = NDArray[np.float32]
+WAYS: Final = ("tiled", "as is", "tiled to a window")
 LENGTHS: Final = (8_000, 16_000, 32_000, 64_600, 128_000)
 
 
@@ -34,6 +36,7 @@ def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="The JSON report.")],
     root: Annotated[Path, typer.Option(exists=True, help="A folder like ASVspoof 2019's LA.")],
     threads: int = 2,
+    asked: Annotated[str, typer.Option("--ways", help="Of these.")] = ",".join(WAYS),
     lengths: Annotated[str, typer.Option(help="In samples.")] = ",".join(map(str, LENGTHS)),
 ) -> None:
     """Measure, print, write one JSON report."""
@@ -57,7 +60,12 @@ def main(
                 def cut(wave: Wave, n_samples: int, least: int = least) -> Wave:
                     return fit_length(wave, max(min(n_samples, len(wave)), least))
 
-                ways: dict[str, Callable[[Wave, int], Wave]] = {"tiled": fit_length, "as is": cut}
+                every: dict[str, Callable[[Wave, int], Wave]] = {
+                    "tiled": fit_length,
+                    "as is": cut,
+                    "tiled to a window": lambda wave, n_samples: fit_length(wave[:n_samples]),
+                }
+                ways = {way: every[way] for way in asked.split(",")}
                 for n_samples in map(int, lengths.split(",")):
                     for way, fitted in ways.items():
                         given = [fitted(wave, n_samples) for wave in waves]
