@@ -215,6 +215,8 @@ def spoil(how: str, shards: list[Path], run: Callable[..., Outcome]) -> list[Pat
         journal_of(shards[1]).write_bytes(b"".join(lines[:-1]))
     if how == "other inputs":
         run(shards[1], shard=Shard(2, 3), names="others")
+    if how == "fewer inputs":
+        run(shards[1], shard=Shard(2, 3), sources=[AudioInput(shards[0])] * 8)
     if how == "other count":
         run(shards[1], shard=Shard(2, 2))
     return shards
@@ -229,6 +231,7 @@ def spoil(how: str, shards: list[Path], run: Callable[..., Outcome]) -> list[Pat
         ("no journal", "no journal beside it"),
         ("unfinished", "is not finished: it holds 9 rows"),
         ("other inputs", "different runs: input names"),
+        ("fewer inputs", "holds 9 rows; shard 1/3 of 20 inputs has 7"),
         ("other count", "of 2 and of 3"),
     ],
 )
