@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path  # typer reads these annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -30,6 +30,7 @@ from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stder
 from aasist_deploy.cli.options import (
     CodeOption,
     DeviceOption,
+    HintOption,
     ProviderOption,
     ThreadsOption,
     engine_options,
@@ -95,6 +96,7 @@ def bench(
         str | None,
         typer.Option(help="Also time decoding and scoring the audio in this folder."),
     ] = None,
+    hint: HintOption = None,
     provider: ProviderOption = "cpu",
     device: DeviceOption = "cpu",
     code: CodeOption = None,
@@ -129,7 +131,8 @@ def bench(
     here = machine()
     if earlier is not None:
         check_same_machine(earlier, here, settings.threads)
-    variants = _variants(specs, settings, provider, device, code)
+    owned = {"hint": hint, "provider": provider, "device": device, "code": code}
+    variants = _variants(specs, settings, owned)
     label = None if baseline is None else variants[specs.index(baseline)].label
     variants = list({one.label: one for one in variants}.values())  # a default, and named, is one
     _check_earlier(earlier, variants, settings)
@@ -168,22 +171,28 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(size for size in sizes if size is not None)
 
 
-def _variants(
-    specs: "Sequence[Spec]", settings: Settings, provider: str, device: str, code: str | None
-) -> list[Variant]:
-    """Files, backends and options; a label has the model as typed where file names are the same."""
+# Option -> the backends that it concerns, and the value that stands for "not given".
+_OWNERS: Final[dict[str, tuple[tuple[str, ...], str | None]]] = {
+    "hint": (("openvino",), None),
+    "provider": (("onnx",), "cpu"),
+    "device": (("torch", "trt"), "cpu"),
+    "code": (("torch",), None),
+}
+
+
+def _variants(specs: "Sequence[Spec]", settings: Settings, owned: dict[str, Any]) -> list[Variant]:
+    """Files, backends and options; a label has the model as typed where file names are the same.
+
+    Raises:
+        UsageError: an option concerns no backend of this run.
+    """
     found: list[Variant] = []
     for spec in specs:
         path = model_file(spec.model, spec.backend)
         name = backend_of(path, spec.backend)
         # The options of one backend do not concern the others.
-        options = engine_options(
-            name,
-            threads=settings.threads,
-            provider=provider if name == "onnx" else "cpu",
-            device=device if name in ("torch", "trt") else "cpu",
-            code=code if name == "torch" else None,
-        )
+        own = {k: v for k, v in owned.items() if name in _OWNERS[k][0]}
+        options = engine_options(name, threads=settings.threads, **own)
         options["max_batch"] = max(settings.batches)  # a batch is run as it is, not in pieces
         if spec.precision is not None:
             options["precision"] = spec.precision
@@ -197,6 +206,14 @@ def _variants(
                 options=options,
             )
         )
+    used = {one.backend for one in found}
+    for option, value in owned.items():
+        owners, not_given = _OWNERS[option]
+        if value != not_given and not used & set(owners):
+            raise UsageError(
+                f"--{option} {value} is for the backend {' or '.join(owners)}; this run has "
+                f"{', '.join(sorted(used))}."
+            )
     labels = [one.label for one in found]
     return [
         one

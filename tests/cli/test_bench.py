@@ -98,6 +98,8 @@ def test_a_checkpoint_is_measured_in_pytorch(
         (["m.onnx", "--end-to-end", "empty"], 2, "empty"),
         (["m.onnx@onnx:bf16"], 2, "asks the backend onnx for bf16"),
         (["m.onnx@onnx", "--precision", "bf16"], 2, "which is not in this run"),
+        (["m.onnx@onnx", "--device", "cuda"], 2, "--device cuda is for the backend torch or trt"),
+        (["m.onnx@onnx", "--hint", "latency"], 2, "--hint latency is for the backend openvino"),
         (["none.onnx"], 2, "none.onnx"),
         (["m.onnx@torch"], 2, "The backend 'torch' runs checkpoints"),
     ],
