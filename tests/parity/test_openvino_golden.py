@@ -32,7 +32,7 @@ THREADS_ATOL = 2e-5
 BF16_ATOL = 0.25
 N_CLIPS = 20
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # seconds on quiet cores
 
 
 @pytest.fixture(scope="module")
