@@ -52,7 +52,7 @@ def receive(stream: BinaryIO) -> dict[str, Any] | None:
 
 def serve(descriptor: int, n_bytes: int) -> None:
     """Answer requests until there are no more."""
-    # Ctrl-C reaches all processes of a terminal; the parent decides when this one ends.
+    # Whoever sends this to many processes at once: the parent decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory = np.frombuffer(mmap.mmap(descriptor, n_bytes), np.float32)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

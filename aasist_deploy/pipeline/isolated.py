@@ -66,6 +66,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(descriptor,),
+                start_new_session=True,  # Ctrl-C of the terminal is for the parent
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         finally:
