@@ -187,9 +187,11 @@ def _variants(specs: "Sequence[Spec]", settings: Settings, owned: dict[str, Any]
         UsageError: an option concerns no backend of this run.
     """
     found: list[Variant] = []
+    # With these a backend is chosen where none is named.
+    telling = [name for name in ("provider", "hint") if owned[name] != _OWNERS[name][1]]
     for spec in specs:
         path = model_file(spec.model, spec.backend)
-        name = backend_of(path, spec.backend)
+        name = backend_of(path, spec.backend, telling)
         # The options of one backend do not concern the others.
         own = {k: v for k, v in owned.items() if name in _OWNERS[k][0]}
         options = engine_options(name, threads=settings.threads, **own)
