@@ -91,4 +91,7 @@ def serve(descriptor: int, n_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    try:
+        serve(int(sys.argv[1]), int(sys.argv[2]))
+    except BrokenPipeError:  # the parent has ended, and nobody is there to be told
+        os._exit(1)

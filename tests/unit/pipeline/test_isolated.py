@@ -172,3 +172,20 @@ def test_processes_end_with_their_parent(wav: Callable[..., Path]) -> None:
     decoders.close()
     assert process._process.returncode is not None
     assert process._process.returncode != -signal.SIGKILL  # it went by itself
+
+
+def test_processes_whose_parent_stops_while_they_start_say_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(3):
+        decoders = InProcesses(1)
+        time.sleep(0.1)
+        for process in decoders._all:
+            stdin, stdout = process._process.stdin, process._process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            stdin.close()
+            stdout.close()
+            process._process.wait(timeout=60)  # by itself, once it has started
+        decoders.close()
+    assert capfd.readouterr().err == ""
