@@ -35,7 +35,15 @@ if TYPE_CHECKING:
     from aasist_deploy.trials import Dataset, Trial
 
 REPORT_SCHEMA: Final = "aasist-deploy/report/1"
-_RUNTIME_PACKAGES: Final = ("numpy", "soundfile", "soxr", "av", "onnxruntime", "torch")
+_RUNTIME_PACKAGES: Final = (
+    "numpy",
+    "soundfile",
+    "soxr",
+    "av",
+    "openvino",
+    "onnxruntime",
+    "torch",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
