@@ -58,7 +58,7 @@ def test_what_reads_samples_or_is_no_convolution_stays_in_fp32(small: Small) -> 
 
 def test_shares_are_of_all_multiplications(small: Small) -> None:
     layers = small[2]
-    assert 0.3 < sum(layer.share for layer in layers) < 1.0
+    assert 0.1 < sum(layer.share for layer in layers) < 0.5  # its sinc filters have most
     assert layers[1].share > layers[0].share  # conv2 of block 0 has 4 times the channels of conv1
 
 
