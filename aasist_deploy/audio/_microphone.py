@@ -124,7 +124,7 @@ def device_list() -> str:
     Raises:
         EnvironmentLacks: sounddevice or PortAudio is not installed.
     """
-    return str(_sounddevice().query_devices())
+    return str(_sounddevice().query_devices()) or "There is no audio device."
 
 
 def _sounddevice() -> Any:  # noqa: ANN401  # the package has no types

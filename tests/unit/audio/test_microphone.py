@@ -137,7 +137,7 @@ def test_ending_before_the_first_sample_is_no_error(device: Callable[..., Any]) 
 
 
 def test_an_unknown_device_is_named_with_a_way_out(device: Callable[..., Any]) -> None:
-    device()
+    fake = device()
     with (
         pytest.raises(EnvironmentLacks, match="No input device matching 'none'") as raised,
         microphone(Heard(), device="none"),
@@ -145,6 +145,8 @@ def test_an_unknown_device_is_named_with_a_way_out(device: Callable[..., Any]) -
         pass
     assert "--list-devices" in str(raised.value.fix)
     assert device_list() == "> 0 Built-in"
+    fake.query_devices = lambda: ""
+    assert device_list() == "There is no audio device."
 
 
 def test_a_missing_package_or_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
