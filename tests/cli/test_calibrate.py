@@ -220,7 +220,15 @@ def test_llr_is_the_same_from_contract_engine_and_every_row_format(
                 else [json.loads(line) for line in file]
             )
     for of_format in rows.values():
-        assert list(of_format[0]) == ["path", "score", "error", "seconds", "llr", "p_spoof"]
+        assert list(of_format[0]) == [
+            "path",
+            "score",
+            "error",
+            "seconds",
+            "llr",
+            "p_spoof",
+            "window",
+        ]
         np.testing.assert_allclose([float(row["llr"]) for row in of_format], llr, rtol=1e-6)
         np.testing.assert_allclose(
             [float(row["p_spoof"]) for row in of_format], probability, rtol=1e-6

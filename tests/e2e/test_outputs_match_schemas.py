@@ -148,7 +148,7 @@ def test_rows_of_a_calibrated_model(
     output = run("score", calibrated[0], CLIPS[0], broken, "--format", "jsonl", exit_code=1)
     rows = [json.loads(line) for line in output.splitlines()]
     assert [list(row) for row in rows] == [
-        ["path", "score", "error", "seconds", "llr", "p_spoof"]
+        ["path", "score", "error", "seconds", "llr", "p_spoof", "window"]
     ] * 2
     assert [row["llr"] is None for row in rows] == [False, True]
     for row in rows:
