@@ -50,7 +50,8 @@ class Merged:
 def merge_shards(shards: Sequence[Path], output: Path) -> Merged:
     """Put the outputs of all shards of a run together, or write nothing.
 
-    The result holds the rows that one run over all inputs writes, in its order.
+    The result holds the rows that one run over all inputs writes, in its order. A score may differ
+    in its last digits where a runtime computes the smaller last batch of a shard in another way.
 
     Args:
         shards: Outputs of `score --shard`, in any order, each with its journal beside it.
