@@ -20,6 +20,7 @@ import onnx
 import typer
 
 from aasist_deploy.audio import N_SAMPLES, fit_length, read_audio
+from aasist_deploy.engines.openvino_graph import openvino_core
 from aasist_deploy.export.int8 import Layer, calibrate, quantizable_layers, quantized
 from aasist_deploy.export.int8.clip_scales import scaled_name
 from aasist_deploy.metrics.rank_correlation import spearman
@@ -103,9 +104,7 @@ def _variants(
 
 
 def _opened(graph: onnx.ModelProto, precision: str) -> Callable[[Waves], float]:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(graph.SerializeToString()),
         "CPU",
