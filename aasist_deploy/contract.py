@@ -124,7 +124,7 @@ class ModelContract:
         outputs: Output name -> what it holds.
         class_order: Meaning of the columns of `logits`.
         score: What a score is; higher always means more likely bona fide.
-        precision: Arithmetic of the graph: "fp32", "fp16" or "bf16".
+        precision: Arithmetic of the graph: "fp32", "fp16", "bf16" or "int8".
         fp32_nodes: Nodes kept in fp32 in a graph of lower precision.
         gate: What a graph of lower precision was checked on before it was accepted, and what came
             out: clips, differences, flips, kept nodes, error rates; None where it was not checked,

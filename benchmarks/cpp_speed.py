@@ -49,7 +49,7 @@ def windows(model: Path, threads: int, repeats: int, report: Report) -> None:
             text=True,
             bufsize=1,
         ) as program,
-        open_engine(model, threads=threads) as engine,
+        open_engine(model, "onnx", threads=threads) as engine,
     ):
         assert program.stdin is not None
         assert program.stdout is not None
@@ -88,7 +88,8 @@ def starts(model: Path, clip: Path, threads: int, repeats: int, report: Report) 
     commands = {
         "aasist-score": [str(BUILD / "aasist-score"), *options, str(model), str(clip)],
         "aasist-deploy score": [
-            *(sys.executable, "-m", "aasist_deploy", "score", str(model), str(clip)),
+            *(sys.executable, "-m", "aasist_deploy", "score", "--backend", "onnx"),
+            *(str(model), str(clip)),
             *options,
         ],
     }

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from aasist_deploy.engines import missing_packages
+from aasist_deploy.engines.cpu_features import lacks_bf16, lacks_int8
 from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.engines.openvino_graph import import_openvino, openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PRODUCT_SIZE: Final = 2048  # 17 GFLOP; 1,024 gave the same rates within 5 % where this was written
-_OPENVINO_CAPABILITY: Final = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 _HINT: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8 is in the graph
 
 
@@ -54,28 +55,25 @@ def _is_here(backend: str) -> bool:
 
 
 def _openvino_products(a: Any, b: Any, threads: int) -> dict[str, Callable[[], object]]:  # noqa: ANN401
-    """One product for each precision that OpenVINO says this CPU computes natively."""
-    import openvino
-
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """One product for each precision that this CPU computes natively."""
+    lacks = {"fp32": None, "bf16": lacks_bf16(), "int8": lacks_int8()}
     return {
         f"{precision}, OpenVINO": _compiled_product(precision, a, b, threads).infer
-        for precision, capability in _OPENVINO_CAPABILITY.items()
-        if capability in able
+        for precision, reason in lacks.items()
+        if reason is None
     }
 
 
 def _compiled_product(precision: str, a: Any, b: Any, threads: int) -> Any:  # noqa: ANN401
     """A request that computes the product of a and b's transpose."""
-    import openvino
-    from openvino import opset13
-
+    openvino = import_openvino()
+    opset13 = openvino.opset13
     given = opset13.parameter(list(a.shape), np.float32)
     left, right = given, opset13.constant(b)
     if precision == "int8":
         left, right = (_quantized(opset13, value) for value in (left, right))
     product = opset13.matmul(left, right, transpose_a=False, transpose_b=True)
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         openvino.Model([product], [given]),
         "CPU",
         {"INFERENCE_PRECISION_HINT": _HINT[precision], "INFERENCE_NUM_THREADS": threads},

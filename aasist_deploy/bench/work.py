@@ -18,6 +18,7 @@ import numpy as np
 
 from aasist_deploy.engines import missing_packages
 from aasist_deploy.engines.onnx import import_onnxruntime
+from aasist_deploy.engines.openvino_graph import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,9 +103,7 @@ def _by_onnxruntime(path: Path, n_samples: int) -> int:
 
 
 def _by_openvino(path: Path, n_samples: int) -> int:
-    import openvino
-
-    model = openvino.Core().read_model(path)
+    model = openvino_core().read_model(path)
     wave = model.input(0).get_partial_shape()
     n_waves = 1 if wave[0].is_dynamic else wave[0].get_length()
     model.reshape({0: [n_waves, n_samples]})

@@ -50,7 +50,7 @@ def import_openvino() -> Any:  # noqa: ANN401  # its types do not pass mypy's st
     if "openvino" not in sys.modules:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # the import system's own mark
     try:
-        import openvino
+        import openvino  # noqa: TID251  # here alone
 
         openvino.Core  # noqa: B018  # gone in a broken installation
     except (ImportError, AttributeError, OSError) as error:

@@ -43,7 +43,7 @@ def test_rows_are_pythons(aasist_score: Program, tiny: Path, clip: Path) -> None
     for format_ in ("csv", "jsonl"):
         arguments = [str(tiny), str(clip), str(broken), "--format", format_]
         python = subprocess.run(
-            [sys.executable, "-m", "aasist_deploy", "score", *arguments],
+            [sys.executable, "-m", "aasist_deploy", "score", "--backend", "onnx", *arguments],
             capture_output=True,
             check=False,
             text=True,

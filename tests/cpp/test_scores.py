@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def python_scores(model: Path, files: Sequence[Path]) -> list[float]:
-    with open_engine(model, threads=1, max_batch=1) as engine:
+    with open_engine(model, "onnx", threads=1, max_batch=1) as engine:
         waves = [window_of(read_audio(file).wave, engine.contract) for file in files]
         return [float(engine.score(wave[None])[0]) for wave in waves]
 

@@ -52,7 +52,7 @@ def test_rawnet2_is_the_reference_at_batch_one_and_six(
     expected, waves = golden("RawNet2-small")
     path = exported("RawNet2-small", variable=variable)
     for max_batch in (1, 6):
-        with open_engine(path, max_batch=max_batch) as engine:
+        with open_engine(path, "onnx", max_batch=max_batch) as engine:
             outputs = engine.run(waves)
         for name, wanted in (("logits", "output"), ("embedding", "embedding")):
             worst = float(np.abs(outputs[name] - expected[wanted]).max())
@@ -83,7 +83,7 @@ def test_rawgat_is_the_reference_but_for_the_order_of_equal_scores(
     model = golden_checkpoint("RawGAT-ST").model
     followed: dict[bytes, NDArray[np.float32]] = {}  # of batches that kept the same, once
     for max_batch in (1, 6):
-        engine: Any = open_engine(exported("RawGAT-ST", topk), max_batch=max_batch)
+        engine: Any = open_engine(exported("RawGAT-ST", topk), "onnx", max_batch=max_batch)
         with engine:
             orders = engine.pooling_orders(waves)
             logits = engine.run(waves)["logits"]
@@ -113,6 +113,6 @@ def test_full_size_rawnet2_is_one_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["full.onnx", "full.safetensors"]
     assert result.path.stat().st_size > 4 * 17_000_000
     _, waves = golden("RawNet2-small")
-    with open_engine(result.path) as engine, torch.inference_mode():
+    with open_engine(result.path, "onnx") as engine, torch.inference_mode():
         expected = checkpoint.model(torch.from_numpy(waves))[1].numpy()
         assert np.abs(engine.run(waves)["logits"] - expected).max() <= RAWNET2_ATOL

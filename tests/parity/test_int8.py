@@ -10,6 +10,8 @@ import pytest
 
 from aasist_deploy.audio import N_SAMPLES, fit_length, read_audio
 from aasist_deploy.contract import read_contract
+from aasist_deploy.engines import missing_packages
+from aasist_deploy.engines.openvino_graph import openvino_core
 from aasist_deploy.export.int8 import calibrate, quantizable_layers, quantized
 from aasist_deploy.export.int8.clip_scales import scaled_name
 from aasist_deploy.export.precision.measuring import measure
@@ -57,7 +59,8 @@ def clips(shared: Path, split: str, n: int) -> tuple[NDArray[np.float32], list[s
 def test_scores_are_near_the_reference_in_onnxruntime_and_openvino_which_computes_in_int8(
     low: tuple[onnx.ModelProto, Path, int], shared: Path
 ) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    if missing_packages("openvino"):
+        pytest.skip("needs the extra openvino")
     model, path, n_convolutions = low
     waves, names = clips(shared, "eval", N_CLIPS)
     golden = np.load(shared / "golden" / "AASIST.LA_mini.npz")
@@ -65,7 +68,7 @@ def test_scores_are_near_the_reference_in_onnxruntime_and_openvino_which_compute
     reference = golden["logits"][[rows[name] for name in names], 1].astype(np.float64)
 
     by_onnxruntime = measure(model, read_contract(path)[0], waves).scores
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

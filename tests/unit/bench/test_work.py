@@ -6,6 +6,7 @@ import pytest
 
 from aasist_deploy.bench import work
 from aasist_deploy.bench.work import operations, operations_of_checkpoint, operations_of_onnx
+from aasist_deploy.engines import missing_packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,8 @@ def test_operations_follow_from_shapes(
 def test_runtimes_and_the_checkpoint_agree_on_the_operations(
     small_onnx: Callable[..., Path], small_checkpoint: Checkpoint
 ) -> None:
-    pytest.importorskip("openvino", reason="needs the extra openvino")
+    if missing_packages("openvino"):
+        pytest.skip("needs the extra openvino")
     by_profile = work._by_onnxruntime(small_onnx(), 16_000)
     assert by_profile == operations_of_onnx(small_onnx(), 16_000)
     assert by_profile == work._by_openvino(small_onnx(), 16_000)
