@@ -23,6 +23,10 @@ from aasist_deploy.export import export_onnx
 from aasist_deploy.export.stream_export import export_stream
 from aasist_deploy.models import load_checkpoint
 from aasist_deploy.streaming import StreamScorer, open_stream_model, push_all
+from aasist_deploy.streaming.shared_frames import (
+    FRAMES_PER_CALL_OF_RECORDINGS,
+    MAX_FRAMES_PER_CALL,
+)
 from benchmarks.common import MODELS, Report, matmul_gflops, noise_waves, timed_ms
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 HOPS: Final = (1, 2, 4, 8, 16, 24, 29)
 STREAMS: Final = (2, 4, 8, 16)
+LONG_HOPS: Final = (8, 16, 24, 29)  # where a recording has longer calls than a live stream
 ALONE: Final = "each window alone"
 
 
@@ -87,11 +92,13 @@ def measure(
         engine = stack.enter_context(open_engine(whole, backend, **options))
         steps = stack.enter_context(open_stream_model(stream, backend, **options))
         wave = noise_waves(1)
-        runs: dict[str | int | tuple[int], Callable[[], object]] = {
+        runs: dict[str | int | tuple[int] | tuple[str, int], Callable[[], object]] = {
             ALONE: lambda: engine.score(wave)
         }
         for hop in HOPS:
             runs[hop] = one_window(steps, hop)
+        for hop in LONG_HOPS:
+            runs["recording", hop] = one_window(steps, hop, FRAMES_PER_CALL_OF_RECORDINGS)
         for n_streams in STREAMS:
             runs[n_streams,] = one_window_each(steps, n_streams)
         for run in runs.values():
@@ -117,6 +124,17 @@ def measure(
             times_cheaper=round(alone_ms / cost, 2),
             real_time_factor=round(cost / (hop * hop_ms), 4),
         )
+    for hop in LONG_HOPS:
+        cost = float(np.median(times["recording", hop]))
+        report.row(
+            model=model,
+            backend=name,
+            variant="recording",
+            streams=1,
+            hop_frames=hop,
+            **spread(times["recording", hop]),
+            times_cheaper=round(alone_ms / cost, 2),
+        )
     for n_streams in STREAMS:
         cost = float(np.median(times[n_streams,])) / n_streams
         report.row(
@@ -133,15 +151,19 @@ def measure(
         )
 
 
-def one_window(model: StreamStep, hop: int) -> Callable[[], object]:
+def one_window(
+    model: StreamStep, hop: int, frames_per_call: int = MAX_FRAMES_PER_CALL
+) -> Callable[[], object]:
     """A stream whose every call pushes one hop and gives one window."""
-    return one_window_each(model, 1, hop)
+    return one_window_each(model, 1, hop, frames_per_call)
 
 
-def one_window_each(model: StreamStep, n_streams: int, hop: int = 1) -> Callable[[], object]:
+def one_window_each(
+    model: StreamStep, n_streams: int, hop: int = 1, frames_per_call: int = MAX_FRAMES_PER_CALL
+) -> Callable[[], object]:
     """As many streams, pushed together."""
     wave = noise_waves(1)[0]
-    scorers = [StreamScorer(model, hop) for _ in range(n_streams)]
+    scorers = [StreamScorer(model, hop, frames_per_call) for _ in range(n_streams)]
     push_all([(scorer, wave) for scorer in scorers])
     more = wave[: hop * model.layout.frame_samples]
 

@@ -114,6 +114,7 @@ def scan(
                     hop_s=hop_s,
                     window_s=window_s,
                     batch=batch or project.batch or DEFAULT_BATCH,
+                    live=False,
                     options={
                         "threads": threads or project.threads,
                         "provider": provider,

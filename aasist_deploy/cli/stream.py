@@ -131,6 +131,7 @@ def stream(
                     hop_s=hop_s,
                     window_s=window_s,
                     batch=project.batch or DEFAULT_BATCH,
+                    live=True,
                     options={
                         "threads": threads or project.threads,
                         "provider": provider,

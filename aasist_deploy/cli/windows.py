@@ -21,6 +21,10 @@ from aasist_deploy.resolve import exported, model_file
 from aasist_deploy.streaming import StreamScorer, open_stream_model
 from aasist_deploy.streaming.each_window import EachWindowScorer, window_length
 from aasist_deploy.streaming.rows import RowRules
+from aasist_deploy.streaming.shared_frames import (
+    FRAMES_PER_CALL_OF_RECORDINGS,
+    MAX_FRAMES_PER_CALL,
+)
 from aasist_deploy.streaming.voice import VoiceActivity
 
 if TYPE_CHECKING:
@@ -141,6 +145,7 @@ class Asked:
         hop_s: --hop-s.
         window_s: --window-s.
         batch: Windows scored together, at most.
+        live: Whether somebody waits for each score.
         options: Of `cli.options.opening`.
     """
 
@@ -150,6 +155,7 @@ class Asked:
     hop_s: float | None
     window_s: float | None
     batch: int
+    live: bool
     options: dict[str, Any]
 
     @property
@@ -265,12 +271,13 @@ def _open_shared(path: Path, way: Opening, asked: Asked) -> Iterator[WindowModel
                 fix=f"--hop-frames {near}, or a file exported without --stream",
             )
         n_frames = hop // frame
+        per_call = MAX_FRAMES_PER_CALL if asked.live else FRAMES_PER_CALL_OF_RECORDINGS
         yield WindowModel(
             contract=contract,
             device=model.device,
             backend=model.backend,
             path=path,
-            new_scorer=lambda: StreamScorer(model, n_frames),
+            new_scorer=lambda: StreamScorer(model, n_frames, per_call),
             hop_samples=hop,
             window_samples=layout.window_samples,
             batch=1,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # (AASIST, ONNX Runtime, two cores); but the score at its end waits for all of them. Four keep that
 # below 30 ms. benchmarks/stream_cpu.py measures it.
 MAX_FRAMES_PER_CALL: Final = 4
+# Where nobody waits for a single score: a recording.
+FRAMES_PER_CALL_OF_RECORDINGS: Final = 16
 
 
 class StreamModel(Protocol):
@@ -58,22 +60,31 @@ class Call:
 class FrameQueue:
     """The samples of one stream that wait, and the calls that they make.
 
-    How samples are cut into calls follows from the hop alone, so that scores are the same to the
-    last bit whatever is pushed at once.
+    How samples are cut into calls follows from the hop and `frames_per_call` alone, so that scores
+    are the same to the last bit whatever is pushed at once.
 
     Args:
         contract: Of the model for streams.
         hop_frames: Frames from the start of one window to the start of the next, at least 1.
+        frames_per_call: Most frames of one call, at least 1; the model may set a lower limit.
 
     Raises:
-        UsageError: the hop is out of range.
+        UsageError: the hop or the frames of a call are out of range.
     """
 
-    def __init__(self, contract: ModelContract, hop_frames: int) -> None:
+    def __init__(
+        self,
+        contract: ModelContract,
+        hop_frames: int,
+        frames_per_call: int = MAX_FRAMES_PER_CALL,
+    ) -> None:
         assert contract.stream is not None
         self._layout = layout = contract.stream
         if hop_frames < 1:
             raise UsageError(f"The hop is {hop_frames} frames; it must be at least 1.")
+        if frames_per_call < 1:
+            raise UsageError(f"A call has {frames_per_call} frames; it must have at least 1.")
+        self._frames_per_call = min(frames_per_call, layout.max_frames)
         self.hop_samples = hop_frames * layout.frame_samples
         self._rate, self._hop_frames = contract.sample_rate_hz, hop_frames
         self._state = np.zeros(layout.state_size, np.float32)
@@ -141,7 +152,7 @@ class FrameQueue:
 
     def next_call(self) -> Call | None:
         """The call that is due, or None when more samples are needed."""
-        n_frames = min(self._to_end, MAX_FRAMES_PER_CALL, self._layout.max_frames)
+        n_frames = min(self._to_end, self._frames_per_call)
         n_samples = n_frames * self._layout.frame_samples
         if self._n_waiting < n_samples:
             return None
@@ -177,15 +188,22 @@ class StreamScorer:
         model: The model for streams.
         hop_frames: Frames from the start of one window to the start of the next, at least 1; a
             frame is `model.layout.frame_samples`, 2,187 samples (137 ms) of AASIST.
+        frames_per_call: Most frames of one call, at least 1. More cost less each where the hop is
+            as long; the score at a call's end waits for the whole call.
 
     Raises:
-        UsageError: the hop is out of range.
+        UsageError: the hop or the frames of a call are out of range.
     """
 
-    def __init__(self, model: StreamModel, hop_frames: int = 1) -> None:
+    def __init__(
+        self,
+        model: StreamModel,
+        hop_frames: int = 1,
+        frames_per_call: int = MAX_FRAMES_PER_CALL,
+    ) -> None:
         self.sample_rate = model.contract.sample_rate_hz
         self.window_samples = model.layout.window_samples
-        self.queue = FrameQueue(model.contract, hop_frames)
+        self.queue = FrameQueue(model.contract, hop_frames, frames_per_call)
         self.hop_samples = self.queue.hop_samples
         self.model = model
         self._lock = threading.Lock()

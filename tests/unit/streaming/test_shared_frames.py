@@ -103,6 +103,18 @@ def test_a_call_has_few_frames_so_that_a_score_waits_for_few(model: FakeModel) -
     assert sum(frames for _, frames in model.calls) == (3 + WINDOW) // FRAME + 11
 
 
+def test_a_call_has_as_many_frames_as_the_caller_will_wait_for(model: FakeModel) -> None:
+    StreamScorer(model, 11, 9).push(wave_of(WINDOW + 22 * FRAME))
+    assert [frames for _, frames in model.calls][-4:] == [9, 2, 9, 2]
+    with pytest.raises(UsageError, match="A call has 0 frames"):
+        StreamScorer(model, 1, 0)
+
+
+def test_a_call_has_no_more_frames_than_the_model_takes(model: FakeModel) -> None:
+    StreamScorer(model, 30, 1_000).push(wave_of(WINDOW + 30 * FRAME))
+    assert max(frames for _, frames in model.calls) == model.layout.max_frames
+
+
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 60))
 def test_memory_does_not_grow_with_the_stream(hop: int, chunk: int) -> None:
