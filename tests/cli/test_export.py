@@ -63,7 +63,6 @@ def test_result_as_json(
     ("options", "message"),
     [
         (("--precision", "fp16"), "accepted for its scores on real audio, and no audio was given"),
-        (("--precision", "int8"), "There is no lower precision 'int8'; known are: fp16, bf16"),
         (("--max-flips", "1"), "--max-flips belongs to lower precision, and fp32 was asked for"),
         (
             ("--precision", "fp16", "--no-gate", "--gate-audio", "clips"),

@@ -90,7 +90,7 @@ def test_a_lowered_file_is_not_scored_on_a_cpu(
     cli("export", source, "-o", output, "--precision", "fp16", "--no-gate")
     outcome = cli("score", output, clips)
     assert outcome.code == 2
-    assert "computes in fp16, which is slower than fp32" in outcome.err
+    assert "is written in fp16 for GPUs" in outcome.err
 
 
 @pytest.mark.parametrize(
