@@ -22,7 +22,7 @@ CLIP = REPOSITORY / "examples" / "demo_clips" / "human-numbers.flac"
 
 
 def score_of(model: Path) -> float:
-    with open_engine(model) as engine:
+    with open_engine(model, "onnx") as engine:  # as the documents do
         return float(engine.score(fit_length(read_audio(CLIP).wave)[None])[0])
 
 

@@ -100,7 +100,7 @@ def test_cached_file_is_used_only_when_it_comes_from_these_weights(
     target = cache / f"aasist-{__version__}.onnx"
     target.write_bytes(b"old")
     sha256 = PUBLISHED["aasist"].sha256 if fresh else "0" * 64
-    monkeypatch.setattr(resolve, "read_contract", lambda _path: (contract_of(sha256), None))
+    monkeypatch.setattr(resolve, "read_contract", lambda _path, **_: (contract_of(sha256), None))
     assert model_file("aasist", "onnx") == target
     assert exports == ([] if fresh else [target])
 
@@ -111,7 +111,7 @@ def test_damaged_file_in_the_cache_is_replaced(
     target = cache / f"aasist-{__version__}.onnx"
     target.write_bytes(b"old")
 
-    def damaged(_path: Path) -> Any:
+    def damaged(_path: Path, **_: object) -> Any:
         raise ModelFileError("damaged")
 
     monkeypatch.setattr(resolve, "read_contract", damaged)
