@@ -90,7 +90,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
                 if entry is None:  # cut off while it was written, so nothing comes behind it
                     break
                 reached = Reached(**entry)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # opening it for writing says what is wrong
         return None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
