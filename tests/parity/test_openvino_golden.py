@@ -68,9 +68,7 @@ def test_fp32_is_the_reference_and_bf16_near_it(
     for output in ("logits", "embedding"):
         worst = float(np.abs(found[1][output] - golden[output][places]).max())
         print(name, output, worst)  # noqa: T201  # shown by -s, for the constants above
-        # Values of RawGAT-ST's embedding go up to 7.7 and differ by 1.5e-4; scores by 7.2e-5.
-        scale = float(np.abs(value).max()) if output == "embedding" else 1.0
-        assert worst <= ATOL * scale
+        assert worst <= ATOL
         assert np.array_equal(found[1][output], found[16][output])  # any batch: bit for bit
     one: Any = open_engine(path, "openvino", threads=1, hint="throughput")
     other: Any = open_engine(path, "onnx")
@@ -110,4 +108,6 @@ def test_other_architectures_are_those_of_onnx_runtime(
     for output, value in expected.items():
         worst = float(np.abs(found[output] - value).max())
         print(name, output, worst)  # noqa: T201
-        assert worst <= ATOL
+        # Values of RawGAT-ST's embedding go up to 7.7 and differ by 1.5e-4; scores by 7.2e-5.
+        scale = float(np.abs(value).max()) if output == "embedding" else 1.0
+        assert worst <= ATOL * scale
