@@ -247,9 +247,16 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 def _command() -> str:
     """How this program was called, without the places of one machine."""
-    words = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
-    home = str(Path.home())
-    return shlex.join(f"~{w[len(home) :]}" if w.startswith(f"{home}/") else w for w in words)
+    return shlex.join(["python", Path(sys.argv[0]).name, *map(_without_place, sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    """A path beside the repository as it is from there, any other absolute one as its name."""
+    path = Path(word)
+    if not path.is_absolute():
+        return word
+    beside = Path.cwd().parent
+    return f"../{path.relative_to(beside)}" if path.is_relative_to(beside) else path.name
 
 
 def _short(value: object) -> str:

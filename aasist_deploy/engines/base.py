@@ -117,7 +117,34 @@ class FollowsPooling(Protocol):
         ...
 
 
-class BaseEngine(ABC):
+class Closable(ABC):
+    """The life cycle of a loaded model: open until `close`, or the end of a `with` block."""
+
+    _open = True
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of the runtime's objects."""
+
+
+class BaseEngine(Closable):
     """What engines share: input checks, splitting of large batches, the life cycle.
 
     Args:
@@ -135,7 +162,6 @@ class BaseEngine(ABC):
         self.max_batch = max(1, min(limits))
         held = contract.calibration
         self._calibration = None if held is None else Calibration.from_dict(held)
-        self._open = True
 
     def score(self, waves: Waves) -> NDArray[np.float32]:
         """Score a batch of waves.
@@ -194,23 +220,6 @@ class BaseEngine(ABC):
         """
         return p_spoof(self.llr(waves), prior_spoof)
 
-    def close(self) -> None:
-        """Free the model; a second call does nothing."""
-        if self._open:
-            self._open = False
-            self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _checked(self, waves: Waves) -> Waves:
         if not self._open:
             raise ShapeError("The engine is closed.", fix="open it again with open_engine")
@@ -234,10 +243,6 @@ class BaseEngine(ABC):
     @abstractmethod
     def _run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         """Outputs of a checked batch of at most `max_batch` waves, as fresh arrays."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Let go of the runtime's objects."""
 
 
 def check_waves(waves: Waves, contract: ModelContract) -> Waves:

@@ -8,19 +8,18 @@ Thread-safety: several threads may call `step` of one object at once.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 
 from aasist_deploy.contract import BONA_FIDE, ModelContract, StreamContract, read_contract
-from aasist_deploy.engines.base import check_threads, usable_cores
+from aasist_deploy.engines.base import Closable, check_threads, usable_cores
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, ShapeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -31,7 +30,7 @@ PRECISIONS: Final = ("fp32", "bf16")
 _ERRORS_ONLY: Final = 3  # ONNX Runtime's severity levels: 2 warning, 3 error
 
 
-class StreamStep(ABC):
+class StreamStep(Closable):
     """A loaded network for streams.
 
     Attributes:
@@ -48,7 +47,6 @@ class StreamStep(ABC):
         self.contract = contract
         self.layout: StreamContract = contract.stream
         self.device = device
-        self._open = True
 
     def new_state(self) -> NDArray[np.float32]:
         """(state_size,) zeros: the state before a stream's first call."""
@@ -75,23 +73,6 @@ class StreamStep(ABC):
         if (scores := outputs.get("score")) is None:
             scores = outputs["logits"][:, BONA_FIDE].copy()
         return scores, outputs[self.layout.state_output]
-
-    def close(self) -> None:
-        """Free the model; a second call does nothing."""
-        if self._open:
-            self._open = False
-            self._close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check(self, samples: NDArray[np.float32], states: NDArray[np.float32]) -> None:
         if not self._open:
@@ -123,10 +104,6 @@ class StreamStep(ABC):
         self, samples: NDArray[np.float32], states: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
         """Outputs by name of a checked call, as fresh arrays."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Let go of the runtime's objects."""
 
 
 class OnnxStep(StreamStep):

@@ -30,6 +30,9 @@ THREADS_ATOL = 2e-5
 # bf16 keeps 8 bits of the mantissa, and a node of graph pooling may give way to another. Measured
 # max over the 105 dev clips: AASIST 0.115, AASIST-L 0.129; over all 412: 0.252 and 0.182.
 BF16_ATOL = 0.25
+# RawGAT-ST with random weights magnifies rounding: of three clips, its embedding (up to 7.7) is up
+# to 4.4e-5 from float64 in PyTorch, 3.5e-5 in ONNX Runtime and 1.9e-4 in OpenVINO; scores 7.3e-5.
+RANDOM_EMBEDDING_ATOL = 4e-4
 N_CLIPS = 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # seconds on quiet cores
@@ -108,6 +111,4 @@ def test_other_architectures_are_those_of_onnx_runtime(
     for output, value in expected.items():
         worst = float(np.abs(found[output] - value).max())
         print(name, output, worst)  # noqa: T201
-        # Values of RawGAT-ST's embedding go up to 7.7 and differ by 1.5e-4; scores by 7.2e-5.
-        scale = float(np.abs(value).max()) if output == "embedding" else 1.0
-        assert worst <= ATOL * scale
+        assert worst <= (RANDOM_EMBEDDING_ATOL if output == "embedding" else ATOL)
