@@ -20,7 +20,7 @@ import numpy as np
 from aasist_deploy.audio import fit_length, read_audio
 from aasist_deploy.engines import open_engine
 from aasist_deploy.inputs import NamedInputs
-from aasist_deploy.pipeline import DEFAULT_BATCH, InThreads
+from aasist_deploy.pipeline import DEFAULT_BATCH, InThreads, LocalScorer
 from aasist_deploy.pipeline.isolated import InProcesses
 from aasist_deploy.pipeline.run import Plan, score_inputs
 from benchmarks.common import Report
@@ -43,14 +43,8 @@ def files_s(engine: Engine, files: list[Path], decoders: Decoders, workers: int)
     with tempfile.TemporaryDirectory() as folder, NamedInputs(files) as named:
         plan = Plan(row_format="csv", batch=DEFAULT_BATCH, inputs=named.digest)
         start = time.perf_counter()
-        score_inputs(
-            engine,
-            named,
-            Path(folder, "scores.csv"),
-            plan,
-            decoders=decoders,
-            decode_workers=workers,
-        )
+        scorer = LocalScorer(engine, decoders, workers)
+        score_inputs(scorer, named, Path(folder, "scores.csv"), plan)
         return time.perf_counter() - start
 
 

@@ -37,7 +37,7 @@ from aasist_deploy.cli.score_options import (
 )
 from aasist_deploy.engines import open_engine
 from aasist_deploy.inputs import NamedInputs
-from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
+from aasist_deploy.pipeline import DEFAULT_BATCH, LocalScorer, ScoredFile, window_rule
 from aasist_deploy.pipeline.run import Plan, Shard, score_inputs
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import RowFormat, format_of
@@ -147,12 +147,10 @@ def score(
                     stderr.print(f"resumed: {n_done} rows are there already", markup=False)
 
             done = score_inputs(
-                engine,
+                LocalScorer(engine, decoders, n_workers),
                 named,
                 output,
                 plan,
-                decoders=decoders,
-                decode_workers=n_workers,
                 resume=resume,
                 on_error=on_error,
                 on_row=show,

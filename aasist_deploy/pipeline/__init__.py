@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.inputs import AudioInput
-from aasist_deploy.pipeline.batches import Batcher
+from aasist_deploy.pipeline.batches import LocalScorer, Scorer
 from aasist_deploy.pipeline.rows import ScoredFile
 from aasist_deploy.pipeline.stages import Decoders, InThreads
 from aasist_deploy.pipeline.windows import FIRST, WindowRule, window_of, window_rule
@@ -26,7 +26,9 @@ __all__ = [
     "FIRST",
     "Decoders",
     "InThreads",
+    "LocalScorer",
     "ScoredFile",
+    "Scorer",
     "WindowRule",
     "score_files",
     "window_of",
@@ -59,9 +61,7 @@ def score_files(
     Raises:
         UsageError: the rule does not fit the model.
     """
-    batcher = Batcher(
-        engine, decoders or InThreads(), rule=rule, batch=batch, decode_workers=decode_workers
-    )
+    scorer = LocalScorer(engine, decoders or InThreads(), decode_workers)
     sources = (AudioInput(path) if isinstance(path, Path) else path for path in paths)
-    for group in batcher.groups(sources):
+    for group in scorer.groups(sources, rule=rule, batch=batch):
         yield from group

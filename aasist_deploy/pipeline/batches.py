@@ -11,8 +11,9 @@ import logging
 import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,35 +24,77 @@ from aasist_deploy.pipeline.stages import Decoders, Piece, Wanted
 from aasist_deploy.pipeline.windows import Cutter, WindowRule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from aasist_deploy.contract import ModelContract
     from aasist_deploy.engines import Engine
     from aasist_deploy.inputs import AudioInput
     from aasist_deploy.pipeline.stages import About
 
 log = logging.getLogger(__name__)
 
+Wave = TypeVar("Wave")
+
 # A group ends after so many times the batch, however few of its files could be decoded.
 _FILES_PER_WINDOW: Final = 16
 
 
+class Described(Protocol):
+    """What is known of a model that is open here or elsewhere; an engine is one."""
+
+    @property
+    def contract(self) -> ModelContract:
+        """What it takes and gives."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What it runs on."""
+        ...
+
+
+class Scorer(Described, Protocol):
+    """Something that scores files: the engine of this process, or engines of a cluster."""
+
+    def groups(
+        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
+    ) -> Iterator[list[ScoredFile]]:
+        """Rows of all files in their order, in groups that each start with an empty batch.
+
+        Args:
+            sources: What to score; it is read only a little ahead.
+            rule: Which windows are scored.
+            batch: Windows scored together; a variable-length model scores one at a time.
+
+        Raises:
+            UsageError: the rule does not fit the model.
+        """
+        ...
+
+
 @dataclass(slots=True)
-class _Started:
-    """A file whose decoding has begun: its first piece, and what gives the others."""
+class HeardFile:
+    """What is known of a file once all its windows are in the batches of its group.
 
-    source: AudioInput
-    first: Piece | None = None
-    rest: Iterator[Piece] | None = None
-    error: str | None = None
+    Attributes:
+        path: The file, as given.
+        n_windows: How many windows it has.
+        about: What its decoder said at its end.
+        error: Why it has no score, or None.
+        tiled: It was shorter than its window.
+        cut: It was longer than the one window that is scored.
+        scores: Of its windows, as far as they are scored.
+    """
 
-
-@dataclass(slots=True)
-class _Heard:
-    """A file all of whose windows are in the batches of its group."""
-
-    source: AudioInput
+    path: Path
     n_windows: int = 0
     about: About | None = None
     error: str | None = None
@@ -60,68 +103,161 @@ class _Heard:
     scores: list[float] = field(default_factory=list)
 
 
-class Batcher:
-    """Scores files in groups.
+def wanted_of(contract: ModelContract, rule: WindowRule) -> Wanted:
+    """What is to be read of each file."""
+    return Wanted(
+        sample_rate_hz=contract.sample_rate_hz,
+        max_samples=rule.samples_needed(contract),
+        whole=rule.n_windows == 1,
+    )
+
+
+def windows_of(
+    pieces: Iterator[Piece], contract: ModelContract, rule: WindowRule, file: HeardFile
+) -> Iterator[NDArray[np.float32]]:
+    """Windows of one file; fills in what is known of it, an error among it."""
+    cutter, last = Cutter(contract, rule), 0
+    try:
+        for piece in pieces:
+            if not piece.joined:
+                cutter.gap()
+            for wave in cutter.push(piece.samples):
+                file.n_windows += 1
+                yield wave
+            file.about = piece.about
+        for wave in cutter.finish():
+            file.n_windows += 1
+            last = len(wave)
+            yield wave
+    except AudioError as error:
+        file.error = str(error)
+        return
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+    if file.n_windows == 0:
+        file.error = f"{file.path} has no {contract.n_samples} samples without a gap."
+    file.tiled = cutter.n_samples < last
+    file.cut = rule.n_windows == 1 and cutter.n_samples > last
+
+
+def grouped(
+    files: Iterable[tuple[HeardFile, Iterable[Wave]]],
+    batch: int,
+    score: Callable[[list[tuple[HeardFile, Wave]]], None],
+) -> Iterator[list[HeardFile]]:
+    """Put files into groups, and the windows of each group into batches.
+
+    Args:
+        files: Each with its windows, in order; a file is complete when its windows are exhausted.
+        batch: Windows scored together.
+        score: Takes each batch, at most `batch` windows, and will see to the scores of its files.
+
+    Yields:
+        The files of a group, once all its batches were given to `score`.
+    """
+    group: list[HeardFile] = []
+    waiting: list[tuple[HeardFile, Wave]] = []
+    n_windows = 0
+    for file, waves in files:
+        group.append(file)
+        for wave in waves:
+            waiting.append((file, wave))
+            n_windows += 1
+            if len(waiting) == batch:
+                score(waiting)
+                waiting = []
+        if n_windows >= batch or len(group) >= batch * _FILES_PER_WINDOW:
+            if waiting:
+                score(waiting)
+            yield group
+            group, waiting, n_windows = [], [], 0
+    if waiting:
+        score(waiting)
+    if group:
+        yield group
+
+
+def row_of(file: HeardFile, rule: WindowRule, calibration: Calibration | None) -> ScoredFile:
+    """The row of a file whose windows are all scored."""
+    path = file.path
+    if file.error is not None or file.about is None:
+        return ScoredFile(path=path, error=file.error or f"{path} has no end.")
+    note_in_log(file)
+    score = rule.combine(file.scores)
+    finite = math.isfinite(score) and all(map(math.isfinite, file.scores))
+    llr = float(calibration.llr(score)) if finite and calibration else None
+    bad = next((one for one in file.scores if not math.isfinite(one)), score)
+    return ScoredFile(
+        path=path,
+        score=score if finite else None,
+        error=None if finite else f"{path}: the model's score is {bad}.",
+        seconds=file.about.seconds,
+        second_decoder=file.about.second_decoder,
+        resampled=file.about.resampled,
+        tiled=file.tiled,
+        cut=file.cut,
+        note=file.about.note,
+        llr=llr,
+        p_spoof=None if llr is None else float(p_spoof(llr)),
+        window_scores=tuple(file.scores),
+    )
+
+
+def note_in_log(file: HeardFile) -> None:
+    """Log what the decoder had to say of a file."""
+    about = file.about
+    if about is not None and about.note is not None:
+        # A second decoder is exact; what else a note says concerns the score.
+        level = logging.INFO if about.second_decoder else logging.WARNING
+        log.log(level, "%s: %s", file.path, about.note)
+
+
+def calibration_of(contract: ModelContract) -> Calibration | None:
+    """The calibration of a model, if it has one."""
+    return None if contract.calibration is None else Calibration.from_dict(contract.calibration)
+
+
+class LocalScorer:
+    """Scores files with the engine of this process.
 
     Args:
         engine: Opened model; it is called from the thread that iterates.
         decoders: Who decodes.
-        rule: Which windows are scored.
-        batch: Windows scored together; a variable-length model scores one at a time.
         decode_workers: Files decoded at the same time.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        decoders: Decoders,
-        *,
-        rule: WindowRule,
-        batch: int,
-        decode_workers: int,
-    ) -> None:
-        rule.check(engine.contract)
-        self._engine, self._decoders, self._rule = engine, decoders, rule
-        self._batch = batch if engine.contract.n_samples is not None else 1
-        self._workers = decode_workers
-        self._wanted = Wanted(
-            sample_rate_hz=engine.contract.sample_rate_hz,
-            max_samples=rule.samples_needed(engine.contract),
-            whole=rule.n_windows == 1,
-        )
-        held = engine.contract.calibration
-        self._calibration = None if held is None else Calibration.from_dict(held)
+    def __init__(self, engine: Engine, decoders: Decoders, decode_workers: int) -> None:
+        self._engine, self._decoders, self._workers = engine, decoders, decode_workers
+        self.contract, self.backend, self.device = engine.contract, engine.backend, engine.device
 
-    def groups(self, sources: Iterable[AudioInput]) -> Iterator[list[ScoredFile]]:
-        """Rows of all files in their order, group by group."""
-        files: list[_Heard] = []
-        waiting: list[tuple[_Heard, NDArray[np.float32]]] = []
-        n_windows = 0
-        for started in self._started(sources):
-            file = _Heard(started.source)
-            files.append(file)
-            for wave in self._windows(started, file):
-                waiting.append((file, wave))
-                n_windows += 1
-                if len(waiting) == self._batch:
-                    self._score(waiting)
-                    waiting = []
-            if n_windows >= self._batch or len(files) >= self._batch * _FILES_PER_WINDOW:
-                self._score(waiting)
-                yield [self._row(file) for file in files]
-                files, waiting, n_windows = [], [], 0
-        if files:
-            self._score(waiting)
-            yield [self._row(file) for file in files]
+    def groups(
+        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
+    ) -> Iterator[list[ScoredFile]]:
+        """See `Scorer`."""
+        contract = self.contract
+        rule.check(contract)
+        batch = batch if contract.n_samples is not None else 1
+        calibration = calibration_of(contract)
+        ahead = 2 * batch + self._workers
+        with closing(self._started(sources, wanted_of(contract, rule), ahead)) as started:
+            files = (
+                (file, windows_of(pieces, contract, rule, file) if file.error is None else ())
+                for file, pieces in started
+            )
+            for group in grouped(files, batch, self._score):
+                yield [row_of(file, rule, calibration) for file in group]
 
-    def _started(self, sources: Iterable[AudioInput]) -> Iterator[_Started]:
+    def _started(
+        self, sources: Iterable[AudioInput], wanted: Wanted, ahead: int
+    ) -> Generator[tuple[HeardFile, Iterator[Piece]], None, None]:
         """Files in their order, each with its first piece decoded, a bounded number ahead."""
-        ahead = 2 * self._batch + self._workers
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
-        queue: deque[Future[_Started]] = deque()
+        queue: deque[Future[tuple[HeardFile, Iterator[Piece]]]] = deque()
         try:
             for source in sources:
-                queue.append(pool.submit(self._start, source))
+                queue.append(pool.submit(self._start, source, wanted))
                 if len(queue) > ahead:
                     yield queue.popleft().result()
             while queue:
@@ -129,84 +265,34 @@ class Batcher:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _start(self, source: AudioInput) -> _Started:
+    def _start(self, source: AudioInput, wanted: Wanted) -> tuple[HeardFile, Iterator[Piece]]:
+        file = HeardFile(source.path, error=source.error)
         if source.error is not None:
-            return _Started(source, error=source.error)
+            return file, iter(())
         try:
-            pieces = self._decoders.pieces(source, self._wanted)
+            pieces = self._decoders.pieces(source, wanted)
             first = next(pieces)
             if first.about is not None:  # all of it: let go of the file now
                 for _ in pieces:
                     pass
-                return _Started(source, first)
-        except AudioError as error:
-            return _Started(source, error=str(error))
-        return _Started(source, first, pieces)
-
-    def _windows(self, started: _Started, file: _Heard) -> Iterator[NDArray[np.float32]]:
-        """Windows of one file; fills in what is known of it."""
-        if started.error is not None:
-            file.error = started.error
-            return
-        contract = self._engine.contract
-        cutter = Cutter(contract, self._rule)
-        piece, last = started.first, 0
-        try:
-            while piece is not None:
-                if not piece.joined:
-                    cutter.gap()
-                for wave in cutter.push(piece.samples):
-                    file.n_windows += 1
-                    yield wave
-                file.about = piece.about
-                piece = None if started.rest is None else next(started.rest, None)
-            for wave in cutter.finish():
-                file.n_windows += 1
-                last = len(wave)
-                yield wave
+                return file, iter((first,))
         except AudioError as error:
             file.error = str(error)
-            return
-        finally:
-            close = getattr(started.rest, "close", None)
-            if close is not None:
-                close()
-        if file.n_windows == 0:
-            file.error = f"{file.source.path} has no {contract.n_samples} samples without a gap."
-        file.tiled = cutter.n_samples < last
-        file.cut = self._rule.n_windows == 1 and cutter.n_samples > last
-        about = file.about
-        if about is not None and about.note is not None:
-            # A second decoder is exact; what else a note says concerns the score.
-            level = logging.INFO if about.second_decoder else logging.WARNING
-            log.log(level, "%s: %s", file.source.path, about.note)
+            return file, iter(())
+        return file, _begun(first, pieces)
 
-    def _score(self, waiting: list[tuple[_Heard, NDArray[np.float32]]]) -> None:
-        if not waiting:
-            return
+    def _score(self, waiting: list[tuple[HeardFile, NDArray[np.float32]]]) -> None:
         scores = self._engine.score(np.stack([wave for _, wave in waiting])).tolist()
         for (file, _), score in zip(waiting, scores, strict=True):
             file.scores.append(score)
 
-    def _row(self, file: _Heard) -> ScoredFile:
-        path = file.source.path
-        if file.error is not None or file.about is None:
-            return ScoredFile(path=path, error=file.error or f"{path} has no end.")
-        score = self._rule.combine(file.scores)
-        finite = math.isfinite(score) and all(map(math.isfinite, file.scores))
-        llr = float(self._calibration.llr(score)) if finite and self._calibration else None
-        bad = next((one for one in file.scores if not math.isfinite(one)), score)
-        return ScoredFile(
-            path=path,
-            score=score if finite else None,
-            error=None if finite else f"{path}: the model's score is {bad}.",
-            seconds=file.about.seconds,
-            second_decoder=file.about.second_decoder,
-            resampled=file.about.resampled,
-            tiled=file.tiled,
-            cut=file.cut,
-            note=file.about.note,
-            llr=llr,
-            p_spoof=None if llr is None else float(p_spoof(llr)),
-            window_scores=tuple(file.scores),
-        )
+
+def _begun(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
+    """All pieces of a file whose first one is decoded already."""
+    try:
+        yield first
+        yield from rest
+    finally:
+        close = getattr(rest, "close", None)
+        if close is not None:
+            close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from aasist_deploy.errors import CheckFailed, UsageError
-from aasist_deploy.journal import chained, open_journaled
-from aasist_deploy.pipeline.batches import Batcher
+from aasist_deploy.errors import UsageError
+from aasist_deploy.journal import open_journaled
+from aasist_deploy.pipeline.journaled import OnError, append_rows, failed_rows, skip_done
 from aasist_deploy.pipeline.parquet import work_file, write_parquet
 from aasist_deploy.pipeline.windows import FIRST, WindowRule
 from aasist_deploy.scores import (
@@ -25,13 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from aasist_deploy.engines import Engine
     from aasist_deploy.inputs import AudioInput
-    from aasist_deploy.journal import JournaledFile
+    from aasist_deploy.pipeline.batches import Described, Scorer
     from aasist_deploy.pipeline.rows import ScoredFile
-    from aasist_deploy.pipeline.stages import Decoders
 
-OnError = Literal["report", "fail"]
+__all__ = ["OnError", "Outcome", "Plan", "Shard", "fingerprint", "score_inputs"]
 
 # What scores may depend on to the last bit; `aasist_deploy` itself among them.
 _PACKAGES: Final = ("aasist-deploy", "numpy", "soundfile", "soxr", "av")
@@ -109,33 +106,40 @@ class Plan:
     shard: Shard = Shard()  # frozen
     options: Mapping[str, Any] | None = None
 
-    def columns(self, engine: Engine) -> RowColumns:
+    def columns(self, model: Described) -> RowColumns:
         """The columns of the rows."""
         return RowColumns(
-            calibrated=engine.contract.calibration is not None,
-            window=self.rule.name(engine.contract),
+            calibrated=model.contract.calibration is not None,
+            window=self.rule.name(model.contract),
             window_scores=self.window_scores,
         )
 
-    def fingerprint(self, engine: Engine) -> dict[str, Any]:
+    def fingerprint(self, model: Described) -> dict[str, Any]:
         """Everything that the rows depend on beside the inputs' content, in JSON types."""
-        contract = engine.contract
         return {
             "format": self.row_format,
-            "columns": list(self.columns(engine).names),
-            "window": self.rule.name(contract),
+            "columns": list(self.columns(model).names),
+            "window": self.rule.name(model.contract),
             "batch": self.batch,
             "shard": str(self.shard),
             "input names": self.inputs,
             "options": dict(self.options or {}),
-            "model graph": contract.graph_sha256,
-            "checkpoint": contract.checkpoint_sha256,
-            "precision": contract.precision,
-            "calibration": contract.calibration,
-            "backend": engine.backend,
-            "device": engine.device,
-            "versions": _versions(engine.backend),
+            **fingerprint(model),
         }
+
+
+def fingerprint(model: Described) -> dict[str, Any]:
+    """Everything about a model and where it runs that scores depend on, in JSON types."""
+    contract = model.contract
+    return {
+        "model graph": contract.graph_sha256,
+        "checkpoint": contract.checkpoint_sha256,
+        "precision": contract.precision,
+        "calibration": contract.calibration,
+        "backend": model.backend,
+        "device": model.device,
+        "versions": versions_of(model.backend),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +158,11 @@ class Outcome:
 
 
 def score_inputs(
-    engine: Engine,
+    scorer: Scorer,
     sources: Iterable[AudioInput],
     output: Path | None,
     plan: Plan,
     *,
-    decoders: Decoders,
-    decode_workers: int,
     resume: bool = False,
     on_error: OnError = "report",
     on_row: Callable[[ScoredFile], None] = lambda _: None,
@@ -174,12 +176,10 @@ def score_inputs(
     devices are written without a journal.
 
     Args:
-        engine: Opened model.
+        scorer: Who scores them.
         sources: All inputs, of all shards.
         output: The file, beside which its journal lies; None for standard output.
         plan: What is to be done.
-        decoders: Who decodes.
-        decode_workers: Files decoded at the same time.
         resume: Go on where the output ends.
         on_error: With "fail" the first file that cannot be scored ends the run, before its group
             is written.
@@ -192,21 +192,19 @@ def score_inputs(
             output is none that a run can go on with.
         OutputError: the output cannot be written; what was written before is kept.
     """
-    batcher = Batcher(
-        engine, decoders, rule=plan.rule, batch=plan.batch, decode_workers=decode_workers
-    )
+    plan.rule.check(scorer.contract)
     mine = plan.shard.of(sources)
     if output is not None and (output.is_file() or not output.exists()):
-        return _into_file(engine, batcher, mine, output, plan, resume, on_error, on_row, on_resumed)
+        return _into_file(scorer, mine, output, plan, resume, on_error, on_row, on_resumed)
     if resume:
         raise UsageError(
             f"{output or 'Standard output'} is no file that a run can go on with.",
             fix="name a file with -o",
         )
     n_inputs = n_failed = 0
-    with open_rows(output, plan.row_format, columns=plan.columns(engine)) as writer:
-        for group in batcher.groups(mine):
-            n_failed += len(_failed(group, on_error, n_inputs))
+    with open_rows(output, plan.row_format, columns=plan.columns(scorer)) as writer:
+        for group in scorer.groups(mine, rule=plan.rule, batch=plan.batch):
+            n_failed += len(failed_rows(group, on_error, n_inputs))
             n_inputs += len(group)
             for row in group:
                 writer.write(row)
@@ -215,8 +213,7 @@ def score_inputs(
 
 
 def _into_file(
-    engine: Engine,
-    batcher: Batcher,
+    scorer: Scorer,
     mine: Iterator[AudioInput],
     output: Path,
     plan: Plan,
@@ -225,19 +222,29 @@ def _into_file(
     on_row: Callable[[ScoredFile], None],
     on_resumed: Callable[[int], None],
 ) -> Outcome:
-    columns = plan.columns(engine)
+    columns = plan.columns(scorer)
     is_parquet = plan.row_format == "parquet"
     if is_parquet:
         require_pyarrow("Writing Parquet")
     rows_file = work_file(output) if is_parquet else output
     lines = RowLines("jsonl" if is_parquet else plan.row_format, columns)
-    with open_journaled(rows_file, plan.fingerprint(engine), lines.header, resume=resume) as file:
+    with open_journaled(rows_file, plan.fingerprint(scorer), lines.header, resume=resume) as file:
         n_before = file.reached.n_inputs
         on_resumed(n_before)
         try:
-            inputs = _skip_done(mine, file, output)
+            inputs = skip_done(mine, file, output)
             if not file.reached.done:
-                _score(batcher, mine, file, lines, inputs, on_error, on_row)
+                append_rows(
+                    scorer,
+                    mine,
+                    file,
+                    lines.line,
+                    inputs,
+                    rule=plan.rule,
+                    batch=plan.batch,
+                    on_error=on_error,
+                    on_row=on_row,
+                )
         finally:
             if is_parquet:
                 file.sync()
@@ -246,68 +253,8 @@ def _into_file(
     return Outcome(n_inputs=reached.n_inputs, n_failed=reached.n_failed, n_before=n_before)
 
 
-def _skip_done(mine: Iterator[AudioInput], file: JournaledFile, output: Path) -> str:
-    """Pass over the inputs whose rows are there; returns their hash."""
-    inputs, n_done = "", file.reached.n_inputs
-    for source in islice(mine, n_done):
-        inputs = chained(inputs, source.stamp())
-        n_done -= 1
-    if n_done or inputs != file.reached.inputs:
-        raise UsageError(
-            f"Among the first {file.reached.n_inputs} inputs, whose rows {output} holds, some have "
-            "changed since: their number, names, sizes or times differ.",
-            fix="begin anew with another output, or put the files back as they were",
-        )
-    return inputs
-
-
-def _score(
-    batcher: Batcher,
-    mine: Iterator[AudioInput],
-    file: JournaledFile,
-    lines: RowLines,
-    inputs: str,
-    on_error: OnError,
-    on_row: Callable[[ScoredFile], None],
-) -> None:
-    stamps: deque[str] = deque()
-
-    def stamped() -> Iterator[AudioInput]:
-        for source in mine:
-            stamps.append(source.stamp())
-            yield source
-
-    for group in batcher.groups(stamped()):
-        failed = _failed(group, on_error, file.reached.n_inputs)
-        for _ in group:
-            inputs = chained(inputs, stamps.popleft())
-        file.append(
-            b"".join(map(lines.line, group)),
-            n_inputs=len(group),
-            n_failed=len(failed),
-            inputs=inputs,
-        )
-        for row in group:
-            on_row(row)
-    file.finish()
-
-
-def _failed(group: list[ScoredFile], on_error: OnError, n_written: int) -> list[ScoredFile]:
-    """The rows without a score.
-
-    Raises:
-        CheckFailed: there is one, and `on_error` is "fail".
-    """
-    failed = [row for row in group if row.error is not None]
-    if failed and on_error == "fail":
-        raise CheckFailed(
-            f"{failed[0].error} The output holds the {n_written} rows that were written before.",
-            fix="repair the file and go on (with -o and --resume), or leave out --on-error fail",
-        )
-    return failed
-
-
-def _versions(backend: str) -> dict[str, str]:
+def versions_of(backend: str) -> dict[str, str]:
+    """Versions of the packages that scores of a backend may depend on to the last bit."""
     found = {}
     for name in (*_PACKAGES, *_OF_BACKEND.get(backend, ())):
         try:

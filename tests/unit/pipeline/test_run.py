@@ -15,7 +15,7 @@ from aasist_deploy import journal
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.inputs import AudioInput
 from aasist_deploy.journal import journal_of
-from aasist_deploy.pipeline import InThreads, WindowRule
+from aasist_deploy.pipeline import InThreads, LocalScorer, WindowRule
 from aasist_deploy.pipeline.merge import merge_shards
 from aasist_deploy.pipeline.run import Outcome, Plan, Shard, score_inputs
 from aasist_deploy.scores import read_scores
@@ -65,9 +65,7 @@ def run(paths: list[Path], fake_engine: Any) -> Callable[..., Outcome]:
         )
         sources = options.pop("sources", [AudioInput(path) for path in paths])
         opened = engine or fake_engine(fail_at=fail_at)
-        return score_inputs(
-            opened, sources, output, plan, decoders=InThreads(), decode_workers=2, **options
-        )
+        return score_inputs(LocalScorer(opened, InThreads(), 2), sources, output, plan, **options)
 
     return score
 
