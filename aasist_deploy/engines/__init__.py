@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from aasist_deploy.contract import read_contract
 from aasist_deploy.engines.base import Engine
-from aasist_deploy.errors import EnvironmentLacks, UsageError
+from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -100,6 +101,9 @@ BACKENDS: Final[Mapping[str, Backend]] = {
 
 # Whether OpenVINO is the faster one was measured on these machines, in the words of `uname -m`.
 _OPENVINO_MEASURED_ON: Final = ("x86_64", "AMD64")
+# Architectures that ONNX Runtime runs faster there: RawNet2's time is in a GRU, measured 36 ms
+# against 48 in OpenVINO (docs/backends.md).
+_FASTER_ON_ONNX: Final = ("RawNet2",)
 
 
 def missing_packages(backend: str) -> list[str]:
@@ -124,7 +128,8 @@ def choose_backend(path: Path | str, options: Collection[str] = ()) -> Choice:
     """The backend for a file when none is named: the fastest one here that is exact.
 
     Args:
-        path: A model file; only its suffix matters.
+        path: A model file. Its suffix matters, and in an exported file that is there the
+            architecture; one that cannot be read is left to the engine, which says why.
         options: Names of options of `open_engine` that are given; one that a single backend has
             decides.
 
@@ -154,7 +159,17 @@ def choose_backend(path: Path | str, options: Collection[str] = ()) -> Choice:
         return Choice(here[0], f"the only one installed of {', '.join(able)}")
     if platform.machine() not in _OPENVINO_MEASURED_ON and "onnx" in here:
         return Choice("onnx", "the one that runs everywhere")
+    if "onnx" in here and (architecture := _architecture(path)) in _FASTER_ON_ONNX:
+        return Choice("onnx", f"the fastest exact one of {', '.join(here)} on {architecture}")
     return Choice((here or able)[0], f"the fastest exact one of {', '.join(here or able)}")
+
+
+def _architecture(path: Path) -> str | None:
+    """What an exported file says it is, or None for one that will not open either."""
+    try:
+        return read_contract(path, stream=None)[0].architecture
+    except ModelFileError:
+        return None
 
 
 def backend_for(path: Path | str, options: Collection[str] = ()) -> str:

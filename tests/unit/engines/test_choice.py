@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from aasist_deploy import engines
+from aasist_deploy.contract import read_contract, write_contract
 from aasist_deploy.engines import BACKENDS, choose_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -46,6 +49,20 @@ def test_where_openvino_was_not_measured_it_is_not_called_the_fastest(
     assert choose_backend("m.onnx").backend == "onnx"
     installed("openvino", machine="aarch64")
     assert choose_backend("m.onnx").backend == "openvino"
+
+
+def test_rawnet2_goes_to_onnx_runtime_which_runs_its_gru_faster(
+    installed: Callable[..., None], small_onnx: Callable[..., Path], tmp_path: Path
+) -> None:
+    contract, file = read_contract(small_onnx())
+    path = tmp_path / "m.onnx"
+    for architecture, taken in (("RawNet2", "onnx"), ("AASIST", "openvino")):
+        write_contract(replace(contract, architecture=architecture), file, path)
+        installed("onnxruntime", "openvino")
+        assert choose_backend(path).backend == taken
+        assert choose_backend(path, ["precision"]).backend == "openvino"
+        installed("openvino")
+        assert choose_backend(path).backend == "openvino"
 
 
 @pytest.mark.parametrize(
