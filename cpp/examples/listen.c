@@ -1,5 +1,8 @@
-/* Scores a live stream of raw 16-bit samples as it arrives, one line for each second:
+/* Scores a live stream of raw 16-bit samples as it arrives, about one line for each second:
  *   arecord -q -t raw -f S16_LE -r 16000 -c 1 | listen MODEL 16000
+ *   gst-launch-1.0 -q pulsesrc ! audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=16000,channels=1 !
+ *     fdsink | listen MODEL 16000
+ * MODEL from `aasist-deploy export --stream` costs least; any other of fixed length works too.
  */
 #include <aasist/aasist.h>
 #include <stdio.h>
@@ -24,12 +27,13 @@ int main(int argc, char** argv) {
   aasist_stream* stream = NULL;
   aasist_info info;
   char bytes[4096];
+  uint64_t hop = 0; /* samples from one window to the next */
   ssize_t n = 0;
   if (argc != 3) return fprintf(stderr, "usage: %s MODEL RATE_HZ\n", argv[0]), 2;
-  if (aasist_open(argv[1], NULL, &model) || aasist_model_info(model, &info, sizeof info) ||
-      aasist_stream_open(model, AASIST_PCM_S16LE, atoi(argv[2]), 1, (uint64_t)info.sample_rate_hz, &stream)) {
-    return fail();
-  }
+  if (aasist_open(argv[1], NULL, &model) || aasist_model_info(model, &info, sizeof info)) return fail();
+  hop = (uint64_t)info.sample_rate_hz;
+  if (info.frame_samples > 0) hop -= hop % (uint64_t)info.frame_samples; /* a file for streams counts in frames */
+  if (aasist_stream_open(model, AASIST_PCM_S16LE, atoi(argv[2]), 1, hop, &stream)) return fail();
   while ((n = read(STDIN_FILENO, bytes, sizeof bytes)) > 0) {
     if (aasist_stream_push(stream, bytes, (size_t)n) != AASIST_OK) return fail();
     tell(stream, info.sample_rate_hz);

@@ -204,6 +204,7 @@ aasist_status aasist_model_info(const aasist_model* model, aasist_info* info, si
     known.max_samples = contract.max_samples.value_or(0);
     known.smallest_batch = contract.smallest_batch;
     known.largest_batch = contract.largest_batch.value_or(0);
+    known.frame_samples = contract.stream ? static_cast<int64_t>(contract.stream->frame_samples) : 0;
     std::memcpy(static_cast<void*>(info), &known, known.size);
   });
 }

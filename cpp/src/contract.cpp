@@ -17,10 +17,12 @@ constexpr std::array kTexts = {"schema",    "architecture",      "padding",     
                                "precision", "checkpoint_sha256", "graph_sha256"};
 constexpr std::array kJsons = {"config",     "sample_rate_hz", "n_samples", "min_samples", "max_samples",
                                "outputs",    "class_order",    "fp32_nodes", "gate",       "topk",
-                               "batch",      "calibration",    "thresholds", "tools"};
+                               "batch",      "calibration",    "thresholds", "tools",      "stream"};
 constexpr std::array kRequired = {"architecture", "config",  "sample_rate_hz",    "n_samples",
                                   "min_samples",  "outputs", "checkpoint_sha256", "graph_sha256"};
 constexpr int kMaxDepth = 64;  // the contract needs 4; a parser that recurses must not run out of stack
+
+constexpr int64_t kMaxStateSize = int64_t{1} << 26;  // 256 MiB; AASIST has 143,305 numbers
 
 constexpr int kMaxWindowSeconds = 86400;  // as for files; a window is held in memory whole
 
@@ -132,6 +134,51 @@ std::optional<Calibration> calibration_of(const Json& values, const Reader& read
   return calibration;
 }
 
+size_t stream_size(const Json& given, const char* key, int64_t least, int64_t largest, const Reader& reader) {
+  const Json value = given.contains(key) ? given[key] : Json();
+  const bool fits = value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX);
+  if (!fits || value.get<int64_t>() < least || value.get<int64_t>() > largest) {
+    throw reader.refuse(std::string("the contract's stream.") + key + " is " + Reader::shown(value) +
+                        "; it must be a whole number >= " + std::to_string(least) + ".");
+  }
+  return static_cast<size_t>(value.get<int64_t>());
+}
+
+std::optional<StreamLayout> stream_of(const Json& values, const Contract& contract, bool wanted, int64_t longest,
+                                      const Reader& reader) {
+  const Json given = values.contains("stream") ? values["stream"] : Json();
+  if (given.is_object() != wanted || (!wanted && !given.is_null())) {
+    throw reader.refuse(std::string("the model's contract is '") + (wanted ? kStreamSchema : kSchema) +
+                            "', and its stream is " + Reader::shown(given) + ".",
+                        "export the model again");
+  }
+  if (!wanted) return std::nullopt;
+  StreamLayout layout;
+  layout.window_samples = stream_size(given, "window_samples", 1, longest, reader);
+  layout.frame_samples = stream_size(given, "frame_samples", 1, longest, reader);
+  layout.lead_samples = stream_size(given, "lead_samples", 0, longest, reader);
+  layout.max_frames = stream_size(given, "max_frames", 1, longest, reader);
+  layout.state_size = stream_size(given, "state_size", 1, kMaxStateSize, reader);
+  for (const char* key : {"n_frames", "shared_frames"}) stream_size(given, key, 1, longest, reader);
+  const auto name_of = [&](const char* key, const char* otherwise) {
+    const Json value = given.contains(key) ? given[key] : Json(otherwise);
+    if (!value.is_string()) throw reader.refuse(std::string("the contract's stream.") + key + " is no name.");
+    return value.get<std::string>();
+  };
+  layout.state_input = name_of("state_input", "state");
+  layout.state_output = name_of("state_output", "next_state");
+  if ((layout.window_samples + layout.lead_samples) % layout.frame_samples != 0) {
+    throw reader.refuse("the contract's stream says windows of " + std::to_string(layout.window_samples) +
+                        " samples after " + std::to_string(layout.lead_samples) +
+                        ", which is no multiple of its frames of " + std::to_string(layout.frame_samples) + ".");
+  }
+  if (contract.n_samples != static_cast<int64_t>(layout.window_samples)) {
+    throw reader.refuse("the contract says waves of " + contract.lengths() + " samples, and its stream windows of " +
+                        std::to_string(layout.window_samples) + ".");
+  }
+  return layout;
+}
+
 }  // namespace
 
 size_t Contract::window_of(size_t n) const {
@@ -153,8 +200,10 @@ Contract read_contract(const OnnxFile& file, const std::string& name) {
     throw Error(AASIST_MODEL_FILE, name + " carries no contract: it does not say what it takes and what it gives.",
                 "export the checkpoint with: aasist-deploy export CHECKPOINT -o model.onnx");
   }
-  if (schema->second != kSchema) {
-    throw reader.refuse("The model's contract is '" + schema->second + "'; this version reads '" + kSchema + "'.",
+  const bool is_stream = schema->second == kStreamSchema;
+  if (schema->second != kSchema && !is_stream) {
+    throw reader.refuse("The model's contract is '" + schema->second + "'; this version reads '" + kSchema + "' and '" +
+                            kStreamSchema + "'.",
                         "use the version of aasist-deploy that wrote the file, or export it again");
   }
   const Json values = reader.fields(file.metadata);
@@ -195,6 +244,7 @@ Contract read_contract(const OnnxFile& file, const std::string& name) {
   const Json& topk = reader.mapping(values, "topk");
   if (topk.contains("method") && topk["method"].is_string()) contract.topk_method = topk["method"];
   contract.calibration = calibration_of(values, reader);
+  contract.stream = stream_of(values, contract, is_stream, longest, reader);
   contract.json = values.dump();
 
   if (contract.graph_sha256 != file.graph_sha256) {

@@ -1,4 +1,5 @@
-// What a model file says of itself: docs/contract.md, layout aasist-deploy/contract/1.
+// What a model file says of itself: docs/contract.md, layouts aasist-deploy/contract/1 and, of a file for streams,
+// aasist-deploy/stream-contract/1.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,22 @@
 namespace aasist {
 
 inline constexpr const char* kSchema = "aasist-deploy/contract/1";
+inline constexpr const char* kStreamSchema = "aasist-deploy/stream-contract/1";
 
 struct Calibration {
   double scale;
   double offset;
+};
+
+// How a file for streams is called: samples of whole frames and a state in, a score and the next state out.
+struct StreamLayout {
+  size_t window_samples = 0;
+  size_t frame_samples = 0;  // a call takes a multiple, and windows start at multiples
+  size_t lead_samples = 0;   // of any value, before a stream's first one
+  size_t max_frames = 0;     // of one call
+  size_t state_size = 0;     // numbers in the state of one stream
+  std::string state_input;
+  std::string state_output;
 };
 
 struct Contract {
@@ -35,6 +48,7 @@ struct Contract {
   std::map<std::string, std::string> outputs;  // name -> what it holds
   std::map<std::string, double> thresholds;
   std::optional<Calibration> calibration;
+  std::optional<StreamLayout> stream;  // of a file for streams alone
 
   // How many samples of a clip of `n` >= 1 are scored.
   size_t window_of(size_t n) const;

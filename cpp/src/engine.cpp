@@ -33,12 +33,20 @@ Engine::Engine(const OnnxFile& file, const std::string& name, const EngineOption
                 "export the model with --precision fp32, or set allow_slow_precision for measurements");
   }
   if (contract_.largest_batch) max_batch_ = std::min(max_batch_, static_cast<size_t>(*contract_.largest_batch));
-  session_ = std::make_unique<Session>(file, contract_, options.threads > 0 ? options.threads : usable_cores(), name);
+  backend_ = std::make_unique<Session>(file, contract_, options.threads > 0 ? options.threads : usable_cores(), name);
 }
 
 Engine::~Engine() = default;
 
+void Engine::check_takes_waves() const {
+  if (contract_.stream) {
+    throw Error(AASIST_MODEL_FILE, "The model takes a state beside its samples: it is a file for streams.",
+                "give it a stream (aasist_stream_open, aasist-score MODEL -); for whole files, export without --stream");
+  }
+}
+
 void Engine::score(const float* waves, size_t n_waves, size_t n_samples, float* scores) const {
+  check_takes_waves();
   const auto n = static_cast<uint64_t>(n_samples);
   const bool fits = contract_.n_samples ? n == static_cast<uint64_t>(*contract_.n_samples)
                                         : n >= static_cast<uint64_t>(contract_.min_samples);
@@ -62,7 +70,7 @@ void Engine::score(const float* waves, size_t n_waves, size_t n_samples, float* 
     const size_t piece = std::min(max_batch_, n_waves - at);
     const float* const start = waves + at * n_samples;
     if (piece >= smallest) {
-      session_->run(start, piece, n_samples, scores + at);
+      backend_->run(start, piece, n_samples, scores + at);
       continue;
     }
     if (smallest > kMaxFilledSamples / n_samples) {
@@ -75,9 +83,13 @@ void Engine::score(const float* waves, size_t n_waves, size_t n_samples, float* 
       filled.insert(filled.end(), start + (piece - 1) * n_samples, start + piece * n_samples);
     }
     filled_scores.resize(smallest);
-    session_->run(filled.data(), smallest, n_samples, filled_scores.data());
+    backend_->run(filled.data(), smallest, n_samples, filled_scores.data());
     std::copy_n(filled_scores.begin(), piece, scores + at);
   }
+}
+
+float Engine::step(const float* samples, size_t n_samples, float* state) const {
+  return backend_->step(samples, n_samples, state);
 }
 
 double Engine::llr(double score) const {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "backend.h"
 #include "contract.h"
 
 namespace aasist {
@@ -15,8 +16,6 @@ struct EngineOptions {
   size_t max_batch = 16;  // one window's largest activation is 63 MB: larger batches gain nothing on a CPU
   bool allow_slow_precision = false;
 };
-
-class Session;
 
 // Scores waves; several threads may call `score` at once.
 class Engine {
@@ -31,8 +30,16 @@ class Engine {
   // Windows that are scored at once; larger batches are run in pieces.
   size_t max_batch() const { return max_batch_; }
 
-  // (n_waves, n_samples) -> (n_waves,). Throws Error(AASIST_SHAPE) for waves that do not fit.
+  // (n_waves, n_samples) -> (n_waves,). Throws Error: AASIST_SHAPE for waves that do not fit, AASIST_MODEL_FILE where
+  // the model is a file for streams.
   void score(const float* waves, size_t n_waves, size_t n_samples, float* scores) const;
+
+  // Throws Error(AASIST_MODEL_FILE) where the model is a file for streams.
+  void check_takes_waves() const;
+
+  // One call of a stream, see Backend; `n_samples` must be 1 to max_frames whole frames, numbers all. Of a file for
+  // streams alone.
+  float step(const float* samples, size_t n_samples, float* state) const;
 
   // Throws Error(AASIST_MODEL_FILE) where the model is not calibrated.
   double llr(double score) const;
@@ -42,7 +49,7 @@ class Engine {
  private:
   Contract contract_;
   size_t max_batch_;
-  std::unique_ptr<Session> session_;
+  std::unique_ptr<Backend> backend_;
 };
 
 // Throws Error(AASIST_ENVIRONMENT) where the runtime is older than the headers; returns its version.

@@ -110,6 +110,7 @@ void score_batch(const Engine& engine, const char* const* paths, std::vector<Dec
 }  // namespace
 
 aasist_file_score score_file(const Engine& engine, const std::string& path) {
+  engine.check_takes_waves();
   Decoded decoded = decode(engine.contract(), path);
   float score = 0;
   engine.score(decoded.window.data(), 1, decoded.window.size(), &score);
@@ -118,6 +119,7 @@ aasist_file_score score_file(const Engine& engine, const std::string& path) {
 }
 
 void score_files(const Engine& engine, const char* const* paths, size_t n_paths, const OnFile& on_file) {
+  engine.check_takes_waves();
   const size_t size = engine.contract().n_samples ? engine.max_batch() : 1;
   const auto launch = [&](size_t start) {
     return std::async(std::launch::async, decode_batch, std::cref(engine.contract()), paths + start,

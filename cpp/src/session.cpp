@@ -96,7 +96,10 @@ Session::Session(const OnnxFile& file, const Contract& contract, int threads, co
     : api_(api()),
       input_(contract.input_name),
       output_(contract.outputs.count("score") != 0 ? "score" : "logits"),
-      is_logits_(output_ == "logits") {
+      is_logits_(output_ == "logits"),
+      state_size_(contract.stream ? contract.stream->state_size : 0),
+      state_input_(contract.stream ? contract.stream->state_input : ""),
+      state_output_(contract.stream ? contract.stream->state_output : "") {
   OrtSessionOptions* made = nullptr;
   check(api_, api_.CreateSessionOptions(&made), "to make options");
   const auto options = owned(made, api_.ReleaseSessionOptions);
@@ -130,20 +133,38 @@ Session::~Session() {
 void Session::check_names(const Contract& contract, const std::string& name) const {
   const auto inputs = names_of(api_, session_, true);
   const auto outputs = names_of(api_, session_, false);
-  const auto has = [&outputs](const auto& output) {
-    return std::find(outputs.begin(), outputs.end(), output.first) != outputs.end();
+  std::set<std::string> said_inputs{contract.input_name};
+  std::vector<std::string> said;
+  for (const auto& output : contract.outputs) said.push_back(output.first);
+  if (contract.stream) {
+    said_inputs.insert(state_input_);
+    said.push_back(state_output_);
+  }
+  const auto has = [&outputs](const std::string& output) {
+    return std::find(outputs.begin(), outputs.end(), output) != outputs.end();
   };
-  if (inputs != std::vector{contract.input_name} ||
-      !std::all_of(contract.outputs.begin(), contract.outputs.end(), has)) {
-    std::vector<std::string> said;
-    for (const auto& output : contract.outputs) said.push_back(output.first);
+  if (std::set<std::string>(inputs.begin(), inputs.end()) != said_inputs || inputs.size() != said_inputs.size() ||
+      !std::all_of(said.begin(), said.end(), has)) {
     throw Error(AASIST_MODEL_FILE,
-                "The contract in " + name + " says " + contract.input_name + " -> " + joined(said) + "; the graph has " +
+                "The contract in " + name + " says " + joined(said_inputs) + " -> " + joined(said) + "; the graph has " +
                     joined(inputs) + " -> " + joined(outputs) + ".",
                 "export the checkpoint again");
   }
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const bool is_state = contract.stream && inputs[i] == state_input_;
+    if (is_state) {
+      check_input(i, static_cast<int64_t>(state_size_), name);
+    } else {
+      // Calls of a stream differ in their number of frames, which is no length that a graph may fix.
+      check_input(i, contract.stream || !contract.n_samples ? -1 : *contract.n_samples, name);
+    }
+  }
+}
+
+// `columns`: the length of the second axis, or -1 where any is to be taken.
+void Session::check_input(size_t index, int64_t columns, const std::string& name) const {
   OrtTypeInfo* type = nullptr;
-  check(api_, api_.SessionGetInputTypeInfo(session_, 0, &type), "to tell its input");
+  check(api_, api_.SessionGetInputTypeInfo(session_, index, &type), "to tell its input");
   const auto type_owner = owned(type, api_.ReleaseTypeInfo);
   const OrtTensorTypeAndShapeInfo* shape = nullptr;
   check(api_, api_.CastTypeInfoToTensorInfo(type, &shape), "to tell its input");
@@ -154,13 +175,12 @@ void Session::check_names(const Contract& contract, const std::string& name) con
     check(api_, api_.GetTensorElementType(shape, &element), "to tell its input");
   }
   if (n_axes != 2 || element != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
-    throw Error(AASIST_MODEL_FILE, "The input of " + name + " is no float32 array of (batch, samples).",
-                "export the checkpoint again");
+    throw Error(AASIST_MODEL_FILE, "An input of " + name + " is no float32 array of two axes.", "export the checkpoint again");
   }
   int64_t sizes[2] = {-1, -1};
   check(api_, api_.GetDimensions(shape, sizes, 2), "to tell its input");
-  if (sizes[1] > 0 && contract.n_samples != sizes[1]) {
-    const auto said = contract.n_samples ? std::to_string(*contract.n_samples) : "any number of";
+  if (sizes[1] > 0 && sizes[1] != columns) {
+    const auto said = columns > 0 ? std::to_string(columns) : "any number of";
     throw Error(AASIST_MODEL_FILE,
                 "The contract in " + name + " says waves of " + said + " samples; the graph takes " +
                     std::to_string(sizes[1]) + ".",
@@ -168,20 +188,18 @@ void Session::check_names(const Contract& contract, const std::string& name) con
   }
 }
 
-void Session::run(const float* waves, size_t n_waves, size_t n_samples, float* scores) const {
-  const int64_t sizes[2] = {static_cast<int64_t>(n_waves), static_cast<int64_t>(n_samples)};
-  OrtValue* input = nullptr;
-  // ONNX Runtime reads an input and never writes it; its signature only lacks the const.
+// ONNX Runtime reads an input and never writes it; its signature only lacks the const.
+OrtValue* Session::tensor(const float* values, size_t rows, size_t columns) const {
+  const int64_t sizes[2] = {static_cast<int64_t>(rows), static_cast<int64_t>(columns)};
+  OrtValue* made = nullptr;
   check(api_,
-        api_.CreateTensorWithDataAsOrtValue(cpu_, const_cast<float*>(waves), n_waves * n_samples * sizeof(float), sizes, 2,
-                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &input),
+        api_.CreateTensorWithDataAsOrtValue(cpu_, const_cast<float*>(values), rows * columns * sizeof(float), sizes, 2,
+                                            ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &made),
         "to take the waves");
-  const auto input_owner = owned(input, api_.ReleaseValue);
-  const char* const inputs[] = {input_.c_str()};
-  const char* const outputs[] = {output_.c_str()};
-  OrtValue* result = nullptr;
-  check(api_, api_.Run(session_, nullptr, inputs, &input, 1, outputs, 1, &result), "to score");
-  const auto result_owner = owned(result, api_.ReleaseValue);
+  return made;
+}
+
+const float* Session::values_of(OrtValue* result, size_t wanted, const std::string& output) const {
   OrtTensorTypeAndShapeInfo* shape = nullptr;
   check(api_, api_.GetTensorTypeAndShape(result, &shape), "to tell its output");
   const auto shape_owner = owned(shape, api_.ReleaseTensorTypeAndShapeInfo);
@@ -189,19 +207,46 @@ void Session::run(const float* waves, size_t n_waves, size_t n_samples, float* s
   ONNXTensorElementDataType element = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
   check(api_, api_.GetTensorShapeElementCount(shape, &n_values), "to tell its output");
   check(api_, api_.GetTensorElementType(shape, &element), "to tell its output");
-  const size_t columns = is_logits_ ? 2 : 1;
-  if (n_values != n_waves * columns || element != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+  if (n_values != wanted || element != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
     throw Error(AASIST_MODEL_FILE,
-                "The model gives " + std::to_string(n_values) + " values for " + std::to_string(n_waves) +
-                    " waves as '" + output_ + "', or no float32; " + std::to_string(n_waves * columns) + " are wanted.",
+                "The model gives " + std::to_string(n_values) + " values as '" + output + "', or no float32; " +
+                    std::to_string(wanted) + " are wanted.",
                 "export the checkpoint again");
   }
   void* values = nullptr;
   check(api_, api_.GetTensorMutableData(result, &values), "to give its output");
-  const auto* const given = static_cast<const float*>(values);
+  return static_cast<const float*>(values);
+}
+
+void Session::run(const float* waves, size_t n_waves, size_t n_samples, float* scores) const {
+  const auto input = owned(tensor(waves, n_waves, n_samples), api_.ReleaseValue);
+  const OrtValue* const given[] = {input.get()};
+  const char* const inputs[] = {input_.c_str()};
+  const char* const outputs[] = {output_.c_str()};
+  OrtValue* result = nullptr;
+  check(api_, api_.Run(session_, nullptr, inputs, given, 1, outputs, 1, &result), "to score");
+  const auto result_owner = owned(result, api_.ReleaseValue);
+  const size_t columns = is_logits_ ? 2 : 1;
+  const float* const values = values_of(result, n_waves * columns, output_);
   for (size_t i = 0; i < n_waves; ++i) {
-    scores[i] = is_logits_ ? given[i * columns + static_cast<size_t>(kBonaFide)] : given[i];
+    scores[i] = is_logits_ ? values[i * columns + static_cast<size_t>(kBonaFide)] : values[i];
   }
+}
+
+float Session::step(const float* samples, size_t n_samples, float* state) const {
+  const auto wave = owned(tensor(samples, 1, n_samples), api_.ReleaseValue);
+  const auto before = owned(tensor(state, 1, state_size_), api_.ReleaseValue);
+  const OrtValue* const given[] = {wave.get(), before.get()};
+  const char* const inputs[] = {input_.c_str(), state_input_.c_str()};
+  const char* const outputs[] = {output_.c_str(), state_output_.c_str()};
+  OrtValue* results[] = {nullptr, nullptr};
+  check(api_, api_.Run(session_, nullptr, inputs, given, 2, outputs, 2, results), "to score");
+  const auto result_owner = owned(results[0], api_.ReleaseValue);
+  const auto state_owner = owned(results[1], api_.ReleaseValue);
+  const float* const values = values_of(results[0], is_logits_ ? 2 : 1, output_);
+  const float score = values[is_logits_ ? kBonaFide : 0];
+  std::copy_n(values_of(results[1], state_size_, state_output_), state_size_, state);
+  return score;
 }
 
 }  // namespace aasist

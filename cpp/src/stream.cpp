@@ -51,21 +51,15 @@ void pcm_to_float(int32_t format, const uint8_t* bytes, size_t n_values, float* 
 }
 
 Stream::Stream(const Engine& engine, int32_t format, int64_t rate_hz, int channels, uint64_t hop_samples)
-    : engine_(engine),
-      format_(format),
+    : format_(format),
       channels_(static_cast<size_t>(std::max(channels, 1))),
-      frame_bytes_(pcm_bytes(format) * channels_),
-      window_(static_cast<uint64_t>(engine.contract().n_samples.value_or(0))),
-      hop_(hop_samples) {
+      frame_bytes_(pcm_bytes(format) * channels_) {
   check_rate(rate_hz);
   if (frame_bytes_ == 0) throw Error(AASIST_USAGE, "The type of samples is " + std::to_string(format) + "; known are 0 to 4.");
   if (channels < 1 || channels > kMaxStreamChannels) {
     throw Error(AASIST_USAGE, "The stream has " + std::to_string(channels) + " channels; 1 to 64 can be taken.");
   }
-  if (hop_ == 0) throw Error(AASIST_USAGE, "The hop is 0 samples; it must be at least 1.");
-  if (window_ == 0) {
-    throw Error(AASIST_USAGE, "A model of variable length has no window to slide.", "export it with --samples trained");
-  }
+  windows_ = windows_of(engine, hop_samples);
   const auto model_hz = engine.contract().sample_rate_hz;
   if (rate_hz != model_hz) resampler_.emplace(static_cast<int32_t>(rate_hz), model_hz);
 }
@@ -76,6 +70,12 @@ void Stream::check_open() const {
 
 void Stream::push(const uint8_t* bytes, size_t n_bytes) {
   check_open();
+  ended_ = true;  // unless all goes well: after a failure, what was taken is not known
+  split(bytes, n_bytes);
+  ended_ = false;
+}
+
+void Stream::split(const uint8_t* bytes, size_t n_bytes) {
   if (!rest_.empty()) {
     const size_t more = std::min(frame_bytes_ - rest_.size(), n_bytes);
     rest_.insert(rest_.end(), bytes, bytes + more);
@@ -100,67 +100,31 @@ void Stream::take(const uint8_t* bytes, size_t n_frames) {
   values_.resize(n_frames * channels_);
   pcm_to_float(format_, bytes, values_.size(), values_.data());
   if (const auto bad = first_not_finite(values_.data(), n_frames, static_cast<int>(channels_))) {
-    ended_ = true;
     throw Error(AASIST_AUDIO, "The stream holds NaN or infinite samples, first at " + std::to_string(n_frames_ + *bad) + ".");
   }
   n_frames_ += n_frames;
   mixed_.clear();
   append_mono(values_.data(), n_frames, static_cast<int>(channels_), mixed_);
   if (resampler_) {
-    resampler_->push(mixed_.data(), mixed_.size(), waiting_);
+    resampled_.clear();
+    resampler_->push(mixed_.data(), mixed_.size(), resampled_);
+    windows_->push(resampled_.data(), resampled_.size());
   } else {
-    waiting_.insert(waiting_.end(), mixed_.begin(), mixed_.end());
+    windows_->push(mixed_.data(), mixed_.size());
   }
-  score_whole_windows();
-}
-
-void Stream::score_whole_windows() {
-  for (;;) {
-    // Samples that no window starts from any more; a hop above the window skips some that have not come yet.
-    const uint64_t passed = std::min<uint64_t>(next_start_ - waiting_start_, waiting_.size());
-    const uint64_t available = waiting_.size() - passed;
-    const bool whole = waiting_start_ + passed == next_start_ && available >= window_;
-    if (whole) {
-      score_window(waiting_.data() + passed, next_start_ + window_);
-      next_start_ += hop_;
-      continue;
-    }
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(passed));
-    waiting_start_ += passed;
-    return;
-  }
-}
-
-void Stream::score_window(const float* wave, uint64_t end) {
-  aasist_window_score window{};
-  engine_.score(wave, 1, static_cast<size_t>(window_), &window.score);
-  window.index = index_++;
-  window.start = next_start_;
-  window.end = end;
-  finished_.push_back(window);
 }
 
 void Stream::finish() {
   check_open();
   ended_ = true;
   if (resampler_) {
-    resampler_->finish(waiting_);
-    score_whole_windows();
+    resampled_.clear();
+    resampler_->finish(resampled_);
+    windows_->push(resampled_.data(), resampled_.size());
   }
-  if (index_ > 0) return;
-  if (waiting_.empty()) {
+  if (windows_->finish() == 0) {
     throw Error(AASIST_AUDIO, "The stream held no samples (" + std::to_string(n_frames_) + " before resampling).");
   }
-  std::vector<float> window(static_cast<size_t>(window_));
-  fit_length(waiting_.data(), waiting_.size(), window.data(), window.size());
-  score_window(window.data(), waiting_.size());
-}
-
-std::optional<aasist_window_score> Stream::next() {
-  if (finished_.empty()) return std::nullopt;
-  const auto window = finished_.front();
-  finished_.pop_front();
-  return window;
 }
 
 }  // namespace aasist

@@ -16,7 +16,7 @@ TEST_SUITE("abi") {
     CHECK(sizeof(aasist_options) == sizeof(size_t) + 3 * 4 + (sizeof(size_t) == 8 ? 4 : 0));
     CHECK(sizeof(aasist_window_score) == 32);
     CHECK(sizeof(aasist_file_score) == 48);
-    CHECK(sizeof(aasist_info) == 8 * sizeof(void*) + 8 + 5 * 8);
+    CHECK(sizeof(aasist_info) == 8 * sizeof(void*) + 8 + 6 * 8);
   }
 
   TEST_CASE("statuses have the names of the exceptions in Python") {

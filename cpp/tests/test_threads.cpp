@@ -41,6 +41,32 @@ TEST_SUITE("threads") {
     CHECK(wrong == 0);
   }
 
+  TEST_CASE("streams of one model in several threads get the windows that one gets") {
+    const Model model = open_model(read_bytes(data("tiny-stream.onnx")));
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        const std::vector<float> samples(333, static_cast<float>(t) / 16.0F);
+        aasist_stream* stream = nullptr;
+        wrong += aasist_stream_open(model.get(), AASIST_PCM_F32LE, 16000, 1, 100, &stream) != AASIST_OK;
+        int windows = 0;
+        for (int i = 0; i < 20; ++i) {
+          wrong += aasist_stream_push(stream, samples.data(), samples.size() * sizeof(float)) != AASIST_OK;
+          aasist_window_score window{};
+          while (aasist_stream_next(stream, &window) == 1) {
+            ++windows;
+            wrong += window.score != kGain * static_cast<float>(t) / 16.0F;
+          }
+        }
+        wrong += windows != (20 * 333 - 750) / 100 + 1;
+        aasist_stream_close(stream);
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(wrong == 0);
+  }
+
   TEST_CASE("models are opened and closed in several threads at once") {
     const Bytes bytes = tiny();
     std::atomic<int> wrong{0};

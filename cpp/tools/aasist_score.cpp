@@ -15,6 +15,8 @@
 
 namespace {
 
+constexpr double kDefaultHopSeconds = 1.0;  // as aasist-deploy stream; the nearest number of frames
+
 struct Failed {
   int exit_code;
 };
@@ -59,16 +61,43 @@ int score_files(const aasist_model* model, const Arguments& arguments, const aas
   return job.n_failed > 0 ? 1 : 0;
 }
 
+uint64_t hop_of(const Arguments& arguments, const aasist_info& info) {
+  const double rate_hz = info.sample_rate_hz;
+  const auto frame = static_cast<uint64_t>(info.frame_samples);
+  if (arguments.shared_frames && frame == 0) {
+    throw BadUsage{arguments.model + " is no file for streams. Leave --stream out to score each window alone, or write one: "
+                   "aasist-deploy export CHECKPOINT --stream -o model.stream.onnx"};
+  }
+  if (arguments.hop_frames > 0 && frame == 0) {
+    throw BadUsage{"--hop-frames is of a file for streams, and " + arguments.model + " is none: give --hop SECONDS."};
+  }
+  if (arguments.hop_frames > 0) return arguments.hop_frames * frame;
+  if (arguments.hop_s == 0 && frame > 0) {
+    return frame * static_cast<uint64_t>(std::max(1.0, std::round(kDefaultHopSeconds * rate_hz / static_cast<double>(frame))));
+  }
+  const double hop_s = arguments.hop_s > 0 ? arguments.hop_s : kDefaultHopSeconds;
+  return static_cast<uint64_t>(std::max(1.0, std::round(hop_s * rate_hz)));
+}
+
 int score_stream(const aasist_model* model, const Arguments& arguments, const aasist_info& info) {
   const double rate_hz = info.sample_rate_hz;
-  const auto hop = static_cast<uint64_t>(std::max(1.0, std::round(arguments.hop_s * rate_hz)));
+  const uint64_t hop = hop_of(arguments, info);
   aasist_stream* opened = nullptr;
   check(aasist_stream_open(model, arguments.pcm, arguments.rate_hz, arguments.channels, hop, &opened));
   const std::unique_ptr<aasist_stream, void (*)(aasist_stream*)> stream(opened, aasist_stream_close);
-  const Rows rows(arguments.jsonl, true, false);
+  const Rows rows(arguments.jsonl, true, info.is_calibrated != 0);
   const auto tell = [&] {
     aasist_window_score window;
-    while (aasist_stream_next(stream.get(), &window) == 1) rows.window(window, rate_hz);
+    while (aasist_stream_next(stream.get(), &window) == 1) {
+      double llr = 0;
+      double p_spoof = 0;
+      if (info.is_calibrated != 0) {
+        const auto score = static_cast<double>(window.score);
+        check(aasist_llr(model, score, &llr));
+        check(aasist_p_spoof(model, score, 0.5, &p_spoof));
+      }
+      rows.window(window, rate_hz, llr, p_spoof);
+    }
     if (Rows::flush()) return;
     complain("stdout cannot be written to.");
     throw Failed{2};

@@ -18,7 +18,8 @@ Scores audio files with an exported .onnx model: higher means more likely bona f
 One row a file: path, score, error, seconds; of a calibrated model also llr and p_spoof.
 
 With - in place of files, scores raw PCM from stdin in sliding windows as it arrives, one row a window:
-path, start_s, end_s, score.
+path, start_s, end_s, score; of a calibrated model also llr and p_spoof. Any model of fixed length will do; one
+of 'aasist-deploy export --stream' computes what windows share once, for the same scores at less cost.
 
   --format csv|jsonl   of the rows (csv)
   --threads N          inside an operator (all cores)
@@ -27,13 +28,15 @@ path, start_s, end_s, score.
   --pcm TYPE           samples on stdin: u8, s16le, s24le, s32le or f32le (s16le)
   --rate HZ            of stdin (16000)
   --channels N         of stdin, interleaved (1)
-  --hop SECONDS        from the start of one window to the start of the next (1)
+  --hop SECONDS        from the start of one window to the start of the next (about 1)
+  --hop-frames N       the same in frames of a model for streams, whose hop is a whole number of them
+  --stream             refuse a model that is not for streams, rather than to score each window alone
   --version, --help
 
 Exit codes: 0 all scored, 1 some file could not be scored, 2 wrong usage or model, 3 the machine lacks something.
 
   aasist-score aasist.onnx calls/*.wav > scores.csv
-  arecord -q -t raw -f S16_LE -r 16000 -c 1 | aasist-score aasist.onnx -
+  arecord -q -t raw -f S16_LE -r 16000 -c 1 | aasist-score --stream --format jsonl aasist.stream.onnx -
 )";
 
 int32_t whole(const char* option, const char* text, long smallest, long largest) {
@@ -67,7 +70,7 @@ aasist_pcm pcm_of(const std::string& name) {
   return at->second;
 }
 
-enum Option { kFormat = 256, kThreads, kBatch, kAllowSlow, kPcm, kRate, kChannels, kHop, kVersion, kHelpOption };
+enum Option { kFormat = 256, kThreads, kBatch, kAllowSlow, kPcm, kRate, kChannels, kHop, kHopFrames, kStream, kVersion, kHelpOption };
 
 constexpr option kOptions[] = {{"format", required_argument, nullptr, kFormat},
                                {"threads", required_argument, nullptr, kThreads},
@@ -77,6 +80,8 @@ constexpr option kOptions[] = {{"format", required_argument, nullptr, kFormat},
                                {"rate", required_argument, nullptr, kRate},
                                {"channels", required_argument, nullptr, kChannels},
                                {"hop", required_argument, nullptr, kHop},
+                               {"hop-frames", required_argument, nullptr, kHopFrames},
+                               {"stream", no_argument, nullptr, kStream},
                                {"version", no_argument, nullptr, kVersion},
                                {"help", no_argument, nullptr, kHelpOption},
                                {nullptr, 0, nullptr, 0}};
@@ -123,6 +128,14 @@ Arguments parse(int argc, char** argv) {
         arguments.hop_s = seconds(optarg);
         of_stream = true;
         break;
+      case kHopFrames:
+        arguments.hop_frames = static_cast<uint64_t>(whole("hop-frames", optarg, 1, 1000000));
+        of_stream = true;
+        break;
+      case kStream:
+        arguments.shared_frames = true;
+        of_stream = true;
+        break;
       case kVersion:
         std::printf("aasist-score %s, ONNX Runtime %s\n", aasist_version(), aasist_runtime_version());
         std::exit(0);
@@ -140,7 +153,10 @@ Arguments parse(int argc, char** argv) {
   for (const auto& file : arguments.files) {
     if (file == "-" && arguments.files.size() > 1) throw BadUsage{"- is raw PCM on stdin and goes with no other file."};
   }
-  if (of_stream && !stream) throw BadUsage{"--pcm, --rate, --channels and --hop are of raw PCM on stdin: give - as the file."};
+  if (of_stream && !stream) {
+    throw BadUsage{"--stream, --pcm, --rate, --channels, --hop and --hop-frames are of raw PCM on stdin: give - as the file."};
+  }
+  if (arguments.hop_s > 0 && arguments.hop_frames > 0) throw BadUsage{"--hop and --hop-frames were both given."};
   if (of_files && stream) throw BadUsage{"--batch is of files; windows of a stream are scored as they come."};
   return arguments;
 }

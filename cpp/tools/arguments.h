@@ -15,7 +15,9 @@ struct Arguments {
   aasist_pcm pcm = AASIST_PCM_S16LE;
   int32_t rate_hz = 16000;
   int32_t channels = 1;
-  double hop_s = 1.0;
+  double hop_s = 0;        // 0: about a second
+  uint64_t hop_frames = 0;  // 0: not given
+  bool shared_frames = false;  // --stream: refuse a model that is no file for streams
 };
 
 // What a person did wrong, in one line.

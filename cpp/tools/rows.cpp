@@ -24,7 +24,8 @@ std::string quoted(const std::string& text) {
 
 Rows::Rows(bool jsonl, bool of_windows, bool is_calibrated) : jsonl_(jsonl), is_calibrated_(is_calibrated) {
   if (jsonl) return;
-  std::puts(of_windows ? "path,start_s,end_s,score" : is_calibrated ? "path,score,error,seconds,llr,p_spoof" : "path,score,error,seconds");
+  const std::string columns = of_windows ? "path,start_s,end_s,score" : "path,score,error,seconds";
+  std::puts((columns + (is_calibrated ? ",llr,p_spoof" : "")).c_str());
 }
 
 void Rows::file(const std::string& path, const aasist_file_score& result, const std::string& error) const {
@@ -58,15 +59,22 @@ void Rows::file(const std::string& path, const aasist_file_score& result, const 
   std::puts(line.c_str());
 }
 
-void Rows::window(const aasist_window_score& window, double rate_hz) const {
+void Rows::window(const aasist_window_score& window, double rate_hz, double llr, double p_spoof) const {
   const double start_s = static_cast<double>(window.start) / rate_hz;
   const double end_s = static_cast<double>(window.end) / rate_hz;
   const auto score = static_cast<double>(window.score);
   if (jsonl_) {
-    print({{"path", "-"}, {"start_s", start_s}, {"end_s", end_s}, {"score", score}});
-  } else {
-    std::puts(("-," + number(start_s) + "," + number(end_s) + "," + number(score)).c_str());
+    nlohmann::ordered_json row{{"path", "-"}, {"start_s", start_s}, {"end_s", end_s}, {"score", score}};
+    if (is_calibrated_) {
+      row["llr"] = llr;
+      row["p_spoof"] = p_spoof;
+    }
+    print(row);
+    return;
   }
+  std::string line = "-," + number(start_s) + "," + number(end_s) + "," + number(score);
+  if (is_calibrated_) line += "," + number(llr) + "," + number(p_spoof);
+  std::puts(line.c_str());
 }
 
 bool Rows::flush() { return std::fflush(stdout) == 0 && std::ferror(stdout) == 0; }

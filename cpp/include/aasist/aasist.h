@@ -101,6 +101,7 @@ typedef struct aasist_info {
   int64_t max_samples; /* 0 when nothing limits it */
   int64_t smallest_batch;
   int64_t largest_batch; /* 0 when any works */
+  int64_t frame_samples; /* of a file for streams: windows start at multiples of it; 0 for all others */
 } aasist_info;
 
 /* `size` is sizeof(aasist_info) of the caller. */
@@ -183,16 +184,27 @@ typedef struct aasist_window_score {
   float score;
 } aasist_window_score;
 
-/* A stream of samples that is scored in windows, each alone, `hop_samples` from one start to the next.
- * For a model of fixed length. `format` is one of aasist_pcm. Memory is bounded by the window. The model must
- * outlive the stream. */
+/* A stream of samples that is scored in windows, `hop_samples` (at the model's rate) from one start to the next.
+ *
+ * Any model of fixed length will do: each window is then a pass of its own, at any hop. A file written by
+ * `aasist-deploy export --stream` computes what windows share once, and gives the same scores for a fraction of
+ * the work; its hop is a multiple of the model's `frame_samples`. Such a file is for streams alone: aasist_score
+ * and the functions of files refuse it with AASIST_MODEL_FILE.
+ *
+ * `format` is one of aasist_pcm. Memory is bounded by the window, not by the stream. The model must outlive the
+ * stream, and may have several. AASIST_USAGE for a rate, number of channels or hop that cannot be. */
 AASIST_API aasist_status aasist_stream_open(const aasist_model* model, int32_t format, int32_t rate_hz,
                                             int32_t channels, uint64_t hop_samples, aasist_stream** stream);
+/* Takes the next bytes, any number of them: a sample may come in parts. A window is there, for aasist_stream_next,
+ * when the push that brings its last sample returns, and does not depend on how the bytes were cut.
+ * AASIST_AUDIO for NaN or infinite samples; after any error but AASIST_USAGE for a NULL the stream is at its end, and
+ * what was scored before can still be taken. */
 AASIST_API aasist_status aasist_stream_push(aasist_stream* stream, const void* bytes, size_t n_bytes);
 /* Ends the stream: one shorter than a window is tiled and scored, as files are. AASIST_AUDIO where it held
  * no samples. */
 AASIST_API aasist_status aasist_stream_finish(aasist_stream* stream);
-/* Takes the next finished window: 1 when there was one, 0 when there is none, -1 on a null pointer. */
+/* Takes the next finished window: 1 when there was one, 0 when there is none, -1 on a null pointer. Of a calibrated
+ * model, aasist_llr and aasist_p_spoof make its score a log-likelihood ratio and a probability. */
 AASIST_API int aasist_stream_next(aasist_stream* stream, aasist_window_score* window);
 /* NULL is fine. */
 AASIST_API void aasist_stream_close(aasist_stream* stream);
