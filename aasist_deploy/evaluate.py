@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from aasist_deploy.errors import MetricError
+from aasist_deploy.inputs import AudioInput
 from aasist_deploy.metrics import ASVSPOOF5_ASV, Compat, MetricsSummary, summarize
-from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, score_files
+from aasist_deploy.pipeline import (
+    DECODE_WORKERS,
+    DEFAULT_BATCH,
+    FIRST,
+    InThreads,
+    LocalScorer,
+    ScoredFile,
+)
+from aasist_deploy.pipeline.trial_rows import score_trials
 from aasist_deploy.scores import (
     ScoreRow,
     ScoreTable,
@@ -27,10 +36,11 @@ from aasist_deploy.scores import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aasist_deploy.engines import Engine
     from aasist_deploy.metrics import Bootstrap, FixedAsvRates
+    from aasist_deploy.pipeline import Decoders
     from aasist_deploy.scores import AsvScores
     from aasist_deploy.trials import Dataset, Trial
 
@@ -54,11 +64,13 @@ class Evaluation:
         dataset: What was evaluated on.
         files: One row for each trial, in the order of the dataset.
         seconds: Wall time of decoding and scoring.
+        n_resumed: Trials whose rows an earlier run had left; they are not in `seconds`.
     """
 
     dataset: Dataset
     files: tuple[ScoredFile, ...]
     seconds: float
+    n_resumed: int = 0
 
     @property
     def scored(self) -> list[tuple[Trial, ScoredFile]]:
@@ -99,6 +111,12 @@ def evaluate(
     *,
     batch: int = DEFAULT_BATCH,
     on_file: Callable[[ScoredFile], None] | None = None,
+    journal: Path | None = None,
+    resume: bool = False,
+    options: Mapping[str, Any] | None = None,
+    decoders: Decoders | None = None,
+    decode_workers: int = DECODE_WORKERS,
+    on_resumed: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Score all trials of a dataset.
 
@@ -106,19 +124,43 @@ def evaluate(
         engine: Opened model.
         dataset: Its audio must be on disk (`dataset.require_audio()`).
         batch: Windows scored together.
-        on_file: Called with each row as it is made, e.g. by a progress bar or a journal.
+        on_file: Called with each row as it is made, e.g. by a progress bar.
+        journal: A file that rows are kept in as they come, so that a run that is cut off can go on.
+        resume: Go on with the rows of that file.
+        options: Further options that may change scores; a run is resumed with equal ones only.
+        decoders: Who decodes; threads of this process unless given.
+        decode_workers: Files decoded at the same time.
+        on_resumed: Called once with the number of trials that are in the journal already.
 
     Raises:
         TrialsError: audio is missing on disk; nothing is scored then.
+        UsageError: the journal is of another run, or audio has changed since.
+        OutputError: the journal cannot be written.
     """
     dataset.require_audio()
-    files = []
-    start = time.perf_counter()
-    for file in score_files(engine, (trial.path for trial in dataset.trials), batch=batch):
-        files.append(file)
-        if on_file is not None:
-            on_file(file)
-    return Evaluation(dataset=dataset, files=tuple(files), seconds=time.perf_counter() - start)
+    scorer = LocalScorer(engine, decoders or InThreads(), decode_workers)
+    keep = on_file or (lambda _: None)
+    start, n_before = time.perf_counter(), 0
+    files: list[ScoredFile] = []
+    if journal is not None:
+        files, n_before = score_trials(
+            scorer,
+            dataset,
+            journal,
+            batch=batch,
+            options=options,
+            resume=resume,
+            on_row=keep,
+            on_resumed=on_resumed,
+        )
+    else:
+        sources = (AudioInput(trial.path) for trial in dataset.trials)
+        for group in scorer.groups(sources, rule=FIRST, batch=batch):
+            for file in group:
+                files.append(file)
+                keep(file)
+    seconds = time.perf_counter() - start
+    return Evaluation(dataset=dataset, files=tuple(files), seconds=seconds, n_resumed=n_before)
 
 
 def metrics_of(
@@ -190,7 +232,8 @@ def report_of(
         "backend": {"name": engine.backend, "device": engine.device, "details": {}},
         "timing": {
             "seconds": evaluation.seconds,
-            "trials_per_second": len(files) / evaluation.seconds,
+            "trials_per_second": (len(files) - evaluation.n_resumed) / evaluation.seconds,
+            "n_resumed": evaluation.n_resumed,
             "audio_seconds": sum(f.seconds or 0.0 for f in files),
         },
         "audio": {

@@ -21,12 +21,13 @@ from aasist_deploy.cli.options import (
     opening,
 )
 from aasist_deploy.cli.project import FILE_NAME, load_project, needed
+from aasist_deploy.cli.score_options import decoders_for, saying_how_to_go_on
 from aasist_deploy.cli.tables import metrics_table, summary_table
 from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
 from aasist_deploy.metrics import Bootstrap, Compat, MetricsSummary, Unit
-from aasist_deploy.pipeline import DEFAULT_BATCH, ScoredFile, window_rule
+from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
 from aasist_deploy.report import N_BOOTSTRAP, write_report
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import speaker_column, write_scores_txt
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _DEFAULT_COMPAT: Compat = "corrected"
+ROWS = "rows.jsonl"  # of all trials, as they come; what --resume goes on with
 
 
 def eval_(
@@ -93,15 +95,25 @@ def eval_(
             "for the page then holds recordings of people.",
         ),
     ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where the evaluation that wrote this folder ended, whatever ended it. One "
+            "that is not there yet is begun.",
+        ),
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Score all trials of a dataset; write scores.txt, report.json and report.html.
 
-    Everything that is left out is taken from aasist-deploy.toml in this folder or above.
+    Everything that is left out is taken from aasist-deploy.toml in this folder or above. What was
+    scored when a run is stopped is kept, and --resume goes on from there.
 
     \b
     Example:
       aasist-deploy eval aasist --dataset asvspoof2019-la --root LA --split eval --out results
+      aasist-deploy eval aasist --dataset in-the-wild --root ITW --out results --resume
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
     model = needed("MODEL", model or project.model)
@@ -140,7 +152,14 @@ def eval_(
             style="dim",
             markup=False,
         )
-        evaluation = _evaluate(engine, trials, batch or project.batch or DEFAULT_BATCH, folder)
+        evaluation = _evaluate(
+            engine,
+            trials,
+            batch or project.batch or DEFAULT_BATCH,
+            folder / ROWS,
+            resume=resume,
+            options={k: str(v) for k, v in way.options.items() if k != "threads"},
+        )
         write_scores_txt(folder / "scores.txt", evaluation.rows())
         how = Bootstrap(n=bootstrap, unit=by) if bootstrap else None
         summary = metrics_of(evaluation, arithmetic, how)
@@ -164,32 +183,40 @@ def eval_(
     _render(evaluation, summary, written, page, json_=json_)
 
 
-def _evaluate(engine: Engine, trials: Dataset, batch: int, folder: Path) -> Evaluation:
-    done: list[ScoredFile] = []
-    with progress_bar("scoring", len(trials.trials)) as progress:
+def _evaluate(
+    engine: Engine,
+    trials: Dataset,
+    batch: int,
+    rows: Path,
+    *,
+    resume: bool,
+    options: dict[str, str],
+) -> Evaluation:
+    total = len(trials.trials)
+    with (
+        saying_how_to_go_on(rows),
+        decoders_for(total, None, None) as (decoders, n_workers),
+        progress_bar("scoring", total) as progress,
+    ):
         (task,) = progress.task_ids
 
-        def keep(file: ScoredFile) -> None:
-            done.append(file)
-            progress.advance(task)
+        def show_resumed(n_done: int) -> None:
+            progress.advance(task, n_done)
+            if n_done:
+                stderr.print(f"resumed: {n_done} trials are scored already", markup=False)
 
-        try:
-            return evaluate(engine, trials, batch=batch, on_file=keep)
-        except BaseException:
-            # Ctrl-C or a broken engine: what is scored is not lost.
-            partial = Dataset(
-                name=trials.name,
-                split=trials.split,
-                trials=trials.trials[: len(done)],
-                asv_scores=None,
-                protocol=trials.protocol,
-            )
-            rows = Evaluation(dataset=partial, files=tuple(done), seconds=0.0).rows()
-            if rows:
-                write_scores_txt(folder / "scores.partial.txt", rows)
-                partial_file = folder / "scores.partial.txt"
-                stderr.print(f"{len(rows)} scores are in {partial_file}", markup=False)
-            raise
+        return evaluate(
+            engine,
+            trials,
+            batch=batch,
+            on_file=lambda _: progress.advance(task),
+            journal=rows,
+            resume=resume,
+            options=options,
+            decoders=decoders,
+            decode_workers=n_workers,
+            on_resumed=show_resumed,
+        )
 
 
 def _render(

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILES = {"scores.txt", "report.json", "report.html"}
+FILES = {"scores.txt", "report.json", "report.html", "rows.jsonl", "rows.jsonl.journal"}
 
 
 def configured(folder: Path, text: str) -> None:
@@ -92,25 +92,74 @@ def test_one_class_is_one_message_and_the_scores_stay(
 
 
 @pytest.mark.parametrize("folder", ["results", "[/x] results"])
-def test_interrupted_run_keeps_what_was_scored(
+def test_interrupted_run_keeps_what_was_scored_and_goes_on_to_the_same_scores(
     folder: str,
     cli: Any,
     fake_model: Callable[..., Path],
     manifest: Path,
     tmp_path: Path,
 ) -> None:
-    model = fake_model(fail_at=3, error=KeyboardInterrupt())
+    (manifest / "good2.wav").write_text("no audio")
     out = tmp_path / folder
-    result = cli(
-        *("eval", model, "--dataset", "manifest", "--root", manifest),
-        *("--batch", "1", "--out", out),
-    )
+    dataset = ("--dataset", "manifest", "--root", manifest, "--batch", "1", "--bootstrap", "0")
+
+    def run(out: Path, *options: Any, **engine: Any) -> Any:
+        return cli("eval", fake_model(**engine), *dataset, "--out", out, *options)
+
+    assert run(tmp_path / "whole").code == 1
+    result = run(out, fail_at=2, error=KeyboardInterrupt())
     assert result.code == 130
-    partial = out / "scores.partial.txt"
-    assert f"3 scores are in {partial}" in result.err
-    names = [line.split()[0] for line in partial.read_text().splitlines()]
-    assert names == ["good1", "good2", "bad1"]
+    rows = out / "rows.jsonl"
+    assert f"stopped: {rows} holds 3 rows; the same command with --resume goes on" in result.err
     assert not (out / "scores.txt").exists()
+    refused = run(out)
+    assert refused.code == 2
+    assert "3 rows of a run that was stopped" in refused.err
+    again = run(out, "--resume")
+    assert again.code == 1  # good2 is named again
+    assert "resumed: 3 trials are scored already" in again.err
+    assert "error: good2: " in again.err
+    for name in ("scores.txt", "rows.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    reports = [json.loads((f / "report.json").read_text()) for f in (out, tmp_path / "whole")]
+    assert [report["timing"]["n_resumed"] for report in reports] == [3, 0]
+    for key in ("eer_percent", "failures", "audio", "dataset", "model", "n_bonafide", "attacks"):
+        assert reports[0][key] == reports[1][key], key
+
+
+def test_finished_run_is_reported_again_without_scoring(
+    cli: Any, evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
+    assert evaluate().code == 0
+    assert cli("metrics", tmp_path / "results" / "rows.jsonl").code == 0  # a score file too
+    scores = (tmp_path / "results" / "scores.txt").read_bytes()
+    (tmp_path / "results" / "scores.txt").unlink()
+    again = evaluate("--resume", fail_at=0)
+    assert again.code == 0, again.err
+    assert "resumed: 5 trials" in again.err
+    assert (tmp_path / "results" / "scores.txt").read_bytes() == scores
+
+
+@pytest.mark.parametrize("changed", ["batch", "model", "trials", "audio"])
+def test_run_is_not_resumed_with_another_model_option_or_trial(
+    changed: str, evaluate: Callable[..., Any], manifest: Path, tmp_path: Path
+) -> None:
+    assert evaluate("--batch", "1", fail_at=3, error=KeyboardInterrupt()).code == 130
+    batch, engine = "1", {}
+    if changed == "batch":
+        batch = "2"
+    elif changed == "model":
+        engine = {"checkpoint_sha256": "1" * 64}
+    elif changed == "trials":
+        lines = (manifest / "manifest.csv").read_text().replace("good2.wav,bonafide,-", "")
+        (manifest / "manifest.csv").write_text(lines)
+    else:
+        (manifest / "good1.wav").write_bytes((manifest / "good1.wav").read_bytes() + b"\0")
+    result = evaluate("--resume", "--batch", batch, **engine)
+    assert result.code == 2
+    says = {"batch": "batch: 1 then, 2 now", "model": "checkpoint", "trials": "trials"}
+    assert says.get(changed, "some have changed since") in result.err
+    assert not (tmp_path / "results" / "scores.txt").exists()
 
 
 def test_configured_project_needs_one_option_only(
