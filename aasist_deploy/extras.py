@@ -10,6 +10,7 @@ from aasist_deploy.errors import EnvironmentLacks
 # ONNX Runtime is no part of the extra `export`: it comes with `onnx` or `onnx-gpu`, never both.
 EXPORT_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
 TRAIN_PACKAGES: Final = ("torch", "safetensors", "tomlkit")  # and tensorboardX for its event files
+SERVE_PACKAGES: Final = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def missing_for_export() -> list[str]:
@@ -52,4 +53,17 @@ def require_train_packages(why: str) -> None:
         raise EnvironmentLacks(
             f"{why} the package {', '.join(missing)}, which is not installed.",
             fix="pip install 'aasist-deploy[train]'",
+        )
+
+
+def require_serve_packages() -> None:
+    """Check that a server can run here.
+
+    Raises:
+        EnvironmentLacks: a package is missing.
+    """
+    if missing := [name for name in SERVE_PACKAGES if find_spec(name) is None]:
+        raise EnvironmentLacks(
+            f"Serving needs the package {', '.join(missing)}, which is not installed.",
+            fix="pip install 'aasist-deploy[serve]'",
         )

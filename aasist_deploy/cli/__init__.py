@@ -25,6 +25,7 @@ from aasist_deploy.cli.report import report
 from aasist_deploy.cli.robustness import robustness
 from aasist_deploy.cli.scan import scan
 from aasist_deploy.cli.score import score
+from aasist_deploy.cli.serve import serve
 from aasist_deploy.cli.stream import stream
 from aasist_deploy.cli.train import train
 from aasist_deploy.errors import AasistDeployError
@@ -73,6 +74,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "score": score,
     "scan": scan,
     "stream": stream,
+    "serve": serve,
     "merge": merge,
     "eval": eval_,
     "metrics": metrics,
