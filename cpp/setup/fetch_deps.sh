@@ -15,8 +15,8 @@ ARCH=${2:-$(dpkg --print-architecture 2>/dev/null || echo unknown)}
 PYTHON=${PYTHON:-python3}
 ONNXRUNTIME_VERSION=${ONNXRUNTIME_VERSION:-1.32.0}
 SOUNDFILE_VERSION=${SOUNDFILE_VERSION:-0.14.0}
-# Debian 12 has no ONNX Runtime; its next release has. Only the headers are taken: the C API grows at
-# its end alone, so headers of an older version fit a newer library.
+# Debian 12 has neither ONNX Runtime nor miniaudio; its next release has. Only headers are taken: ONNX Runtime's C
+# API grows at its end alone, so headers of an older version fit a newer library, and miniaudio is a header.
 HEADERS_RELEASE=trixie
 
 lacks() {
@@ -37,7 +37,7 @@ done
 
 mkdir -p "$DEST"
 DEST=$(cd "$DEST" && pwd)
-stamp="onnxruntime $ONNXRUNTIME_VERSION, soundfile $SOUNDFILE_VERSION, $ARCH, layout 1"
+stamp="onnxruntime $ONNXRUNTIME_VERSION, soundfile $SOUNDFILE_VERSION, $ARCH, layout 2"
 [ "$(cat "$DEST/ready" 2>/dev/null || true)" = "$stamp" ] && exit 0
 rm -rf "$DEST/ready" "$DEST/include" "$DEST/lib" "$DEST/work"
 mkdir -p "$DEST/include" "$DEST/lib" "$DEST/work/apt/lists/partial" "$DEST/work/apt/cache/archives/partial" \
@@ -70,14 +70,14 @@ EOF
 export APT_CONFIG="$work/apt/apt.conf"
 apt-get update -qq >"$work/apt.log" 2>&1 || lacks "apt-get update failed: $(tail -n 1 "$work/apt.log")"
 (cd "$work/debs" && apt-get download -qq libsndfile1-dev libsoxr-dev libsoxr0 libmd-dev libmd0 \
-  "nlohmann-json3-dev" "doctest-dev" "libonnxruntime-dev/$HEADERS_RELEASE") >>"$work/apt.log" 2>&1 ||
+  "nlohmann-json3-dev" "doctest-dev" "libonnxruntime-dev/$HEADERS_RELEASE" "libminiaudio-dev/$HEADERS_RELEASE") >>"$work/apt.log" 2>&1 ||
   lacks "Debian's packages could not be fetched: $(tail -n 1 "$work/apt.log")"
 for deb in "$work"/debs/*.deb; do
   dpkg-deb -x "$deb" "$work/root"
 done
 
 cp -R "$work/root/usr/include/nlohmann" "$work/root/usr/include/doctest" "$DEST/include/"
-cp "$work/root/usr/include/sndfile.h" "$work/root/usr/include/soxr.h" "$work/root/usr/include/sha2.h" "$DEST/include/"
+cp "$work/root/usr/include/miniaudio.h" "$work/root/usr/include/sndfile.h" "$work/root/usr/include/soxr.h" "$work/root/usr/include/sha2.h" "$DEST/include/"
 cp "$(find "$work/root/usr/include" -name onnxruntime_c_api.h | head -n 1)" "$DEST/include/"
 cp -P "$work/root/usr/lib/$triplet"/libsoxr.so* "$work/root/usr/lib/$triplet/libmd.so" "$DEST/lib/"
 find "$work/root" -name 'libmd.so.0*' -exec cp -P {} "$DEST/lib/" \;

@@ -1,7 +1,6 @@
 #include "audio.h"
 
 #include <fcntl.h>
-#include <sndfile.h>
 #include <soxr.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "decoders.h"
 #include "error.h"
 
 namespace aasist {
@@ -20,22 +20,7 @@ namespace {
 constexpr size_t kBlockFrames = 65536;  // 4 s at 16 kHz; fewer when a file has many channels
 constexpr size_t kMinBlockFrames = 4096;
 constexpr int64_t kMaxSeconds = 86400;  // a day; a few bytes of compressed silence can claim far more
-constexpr sf_count_t kFramesUnknown = sf_count_t{1} << 62;  // libsndfile: 2^63 - 1 when the header does not tell
 constexpr const char* kDecodeFix = "check that it is a whole audio file; other formats: ffmpeg -i FILE -ac 1 FILE.wav";
-
-class Sound {
- public:
-  explicit Sound(SNDFILE* file) : file_(file) {}
-  ~Sound() {
-    if (file_ != nullptr) sf_close(file_);
-  }
-  Sound(const Sound&) = delete;
-  Sound& operator=(const Sound&) = delete;
-  SNDFILE* get() const { return file_; }
-
- private:
-  SNDFILE* file_;
-};
 
 class Descriptor {
  public:
@@ -51,11 +36,8 @@ class Descriptor {
   int fd_;
 };
 
-Error undecodable(const std::string& name, std::string reason) {
-  constexpr const char* kPrefix = "Error : ";
-  if (reason.rfind(kPrefix, 0) == 0) reason.erase(0, std::strlen(kPrefix));
-  while (!reason.empty() && std::strchr(" .:\n", reason.back()) != nullptr) reason.pop_back();
-  return Error(AASIST_AUDIO, name + " cannot be decoded (" + reason + ").", kDecodeFix);
+Error undecodable(const std::string& name, const std::string& reason, const std::string& fix = kDecodeFix) {
+  return Error(AASIST_AUDIO, name + " cannot be decoded (" + reason + ").", fix);
 }
 
 // Whether libsndfile would hand the file to its MP3 decoder, which writes on stderr and skips damaged frames;
@@ -71,33 +53,34 @@ void refuse_mpeg(const uint8_t* head, size_t n, const std::string& name) {
   }
 }
 
-Audio decode(SNDFILE* file, const SF_INFO& info, const std::string& name, int64_t rate_hz, size_t max_samples) {
-  if (info.samplerate < kMinRateHz || info.samplerate > kMaxRateHz) {
-    throw Error(AASIST_AUDIO, name + " says its sample rate is " + std::to_string(info.samplerate) + " Hz.");
+Audio decode(Decoder& decoder, const std::string& name, int64_t rate_hz, size_t max_samples) {
+  const auto source_hz = decoder.rate_hz;
+  if (source_hz < kMinRateHz || source_hz > kMaxRateHz) {
+    throw Error(AASIST_AUDIO, name + " says its sample rate is " + std::to_string(source_hz) + " Hz.");
   }
-  const int channels = info.channels;
+  const int channels = decoder.channels;
   std::optional<Resampler> resampler;
-  if (info.samplerate != rate_hz) resampler.emplace(info.samplerate, static_cast<int32_t>(rate_hz));
+  if (source_hz != rate_hz) resampler.emplace(static_cast<int32_t>(source_hz), static_cast<int32_t>(rate_hz));
   const size_t n_block = std::max(kMinBlockFrames, kBlockFrames / static_cast<size_t>(channels));
   std::vector<float> block(n_block * static_cast<size_t>(channels));
   std::vector<float> mixed;
   Audio audio;
   int64_t n_read = 0;
+  bool wanted = true;  // more samples than there are
   bool exhausted = true;
   for (;;) {
-    const sf_count_t got = sf_readf_float(file, block.data(), static_cast<sf_count_t>(n_block));
-    if (sf_error(file) != SF_ERR_NO_ERROR) throw undecodable(name, sf_strerror(file));
-    if (got <= 0) break;
-    const auto n = static_cast<size_t>(got);
+    const size_t n = decoder.read(block.data(), n_block);
+    if (n == 0) break;
     if (const auto bad = first_not_finite(block.data(), n, channels)) {
       throw Error(AASIST_AUDIO, name + " holds NaN or infinite samples, first at " +
                                     std::to_string(n_read + static_cast<int64_t>(*bad)) + ".");
     }
-    n_read += got;
-    if (n_read > kMaxSeconds * info.samplerate) {
+    n_read += static_cast<int64_t>(n);
+    if (n_read > kMaxSeconds * source_hz) {
       throw Error(AASIST_AUDIO, name + " lasts more than " + std::to_string(kMaxSeconds / 3600) + " hours.",
                   "split it first");
     }
+    if (!wanted) continue;
     if (resampler) {
       mixed.clear();
       append_mono(block.data(), n, channels, mixed);
@@ -106,52 +89,50 @@ Audio decode(SNDFILE* file, const SF_INFO& info, const std::string& name, int64_
       append_mono(block.data(), n, channels, audio.wave);
     }
     if (max_samples != 0 && audio.wave.size() >= max_samples) {
+      wanted = false;
+      if (decoder.whole_only) continue;
       exhausted = false;
       break;
     }
   }
-  const bool declared = info.frames > 0 && info.frames < kFramesUnknown;
-  if (exhausted && declared && n_read < info.frames) {
-    throw undecodable(name, std::to_string(n_read) + " of " + std::to_string(info.frames) + " declared samples");
+  if (exhausted && n_read < decoder.n_frames) {
+    throw Refused{std::to_string(n_read) + " of " + std::to_string(decoder.n_frames) + " declared samples"};
   }
-  if (resampler && exhausted) resampler->finish(audio.wave);
+  if (resampler && wanted) resampler->finish(audio.wave);
   if (max_samples != 0 && audio.wave.size() > max_samples) audio.wave.resize(max_samples);
   if (audio.wave.empty()) {
     throw Error(AASIST_AUDIO, name + " holds no samples at " + std::to_string(rate_hz) + " Hz (" +
                                   std::to_string(n_read) + " before resampling).");
   }
-  audio.source_rate_hz = info.samplerate;
+  audio.source_rate_hz = static_cast<int32_t>(source_hz);
   audio.source_channels = channels;
-  const auto n_frames = exhausted || !declared ? n_read : info.frames;
-  audio.seconds = static_cast<double>(n_frames) / info.samplerate;
+  const auto n_frames = exhausted || decoder.n_frames == 0 ? n_read : decoder.n_frames;
+  audio.seconds = static_cast<double>(n_frames) / static_cast<double>(source_hz);
   return audio;
 }
 
-// A file in memory, as libsndfile reads files.
-struct Memory {
-  const uint8_t* bytes;
-  sf_count_t size;
-  sf_count_t at;
-};
-
-sf_count_t memory_size(void* user) { return static_cast<Memory*>(user)->size; }
-sf_count_t memory_tell(void* user) { return static_cast<Memory*>(user)->at; }
-sf_count_t memory_write(const void*, sf_count_t, void*) { return 0; }
-
-sf_count_t memory_seek(sf_count_t offset, int whence, void* user) {
-  auto* memory = static_cast<Memory*>(user);
-  const sf_count_t base = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? memory->at : memory->size;
-  // As a file: before the start is an error, behind the end is not.
-  if (offset < -base || offset > kFramesUnknown) return -1;
-  return memory->at = base + offset;
-}
-
-sf_count_t memory_read(void* target, sf_count_t n, void* user) {
-  auto* memory = static_cast<Memory*>(user);
-  n = std::clamp<sf_count_t>(memory->size - memory->at, 0, n);
-  if (n > 0) std::memcpy(target, memory->bytes + memory->at, static_cast<size_t>(n));
-  memory->at += n;
-  return n;
+// libsndfile first; a FLAC file that it refuses goes to the second decoder, as in Python.
+Audio decode_input(Input& input, const std::string& name, int64_t rate_hz, size_t max_samples) {
+  std::string reason;
+  try {
+    return decode(*open_sndfile(input), name, rate_hz, max_samples);
+  } catch (const Refused& refused) {
+    reason = refused.reason;
+  }
+  if (!input.starts_with("fLaC")) throw undecodable(name, reason);
+  try {
+    const auto second = open_flac(input);
+    if (second == nullptr) {
+      throw undecodable(name, reason,
+                        "some FLAC files are good, and libsndfile alone refuses them: ffmpeg -i FILE FILE.wav, or build "
+                        "libaasist with miniaudio.h, its second decoder of FLAC");
+    }
+    Audio audio = decode(*second, name, rate_hz, max_samples);
+    audio.second_decoder = true;
+    return audio;
+  } catch (const Refused& refused) {
+    throw undecodable(name, "libsndfile: " + reason + "; miniaudio: " + refused.reason);
+  }
 }
 
 }  // namespace
@@ -236,10 +217,8 @@ Audio read_audio(const std::string& path, int64_t rate_hz, size_t max_samples) {
   if (n_head < 0) throw Error(AASIST_AUDIO, path + " cannot be read (" + std::strerror(errno) + ").");
   if (n_head == 0) throw Error(AASIST_AUDIO, path + " is empty (0 bytes).");
   refuse_mpeg(head, static_cast<size_t>(n_head), path);
-  SF_INFO info{};
-  const Sound sound(sf_open_fd(file.get(), SFM_READ, &info, SF_FALSE));
-  if (sound.get() == nullptr) throw undecodable(path, sf_strerror(nullptr));
-  return decode(sound.get(), info, path, rate_hz, max_samples);
+  Input input(file.get(), static_cast<int64_t>(status.st_size));
+  return decode_input(input, path, rate_hz, max_samples);
 }
 
 Audio read_audio_bytes(const uint8_t* bytes, size_t n_bytes, const std::string& name, int64_t rate_hz,
@@ -247,12 +226,8 @@ Audio read_audio_bytes(const uint8_t* bytes, size_t n_bytes, const std::string& 
   check_rate(rate_hz);
   if (n_bytes == 0) throw Error(AASIST_AUDIO, name + " is empty (0 bytes).");
   refuse_mpeg(bytes, n_bytes, name);
-  Memory memory{bytes, static_cast<sf_count_t>(n_bytes), 0};
-  SF_VIRTUAL_IO io{memory_size, memory_seek, memory_read, memory_write, memory_tell};
-  SF_INFO info{};
-  const Sound sound(sf_open_virtual(&io, SFM_READ, &info, &memory));
-  if (sound.get() == nullptr) throw undecodable(name, sf_strerror(nullptr));
-  return decode(sound.get(), info, name, rate_hz, max_samples);
+  Input input(bytes, n_bytes);
+  return decode_input(input, name, rate_hz, max_samples);
 }
 
 void fit_length(const float* wave, size_t n, float* out, size_t n_out) {

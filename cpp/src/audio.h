@@ -1,4 +1,4 @@
-// Any file that libsndfile decodes to mono float samples at the model's rate, as aasist_deploy.audio does.
+// Any file that libsndfile or the second decoder reads, to mono float samples at the model's rate, as aasist_deploy.audio does.
 #pragma once
 
 #include <cstddef>
@@ -49,6 +49,7 @@ struct Audio {
   std::vector<float> wave;  // at least one sample
   int32_t source_rate_hz = 0;
   int32_t source_channels = 0;
+  bool second_decoder = false;  // libsndfile refused the file, and the other decoder did not
   double seconds = 0;  // of the file: decoded, or as the header says when only a start was read
 };
 

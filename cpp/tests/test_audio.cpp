@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "audio.h"
+#include "decoders.h"
 #include "error.h"
 #include "helpers.h"
 
@@ -119,5 +120,51 @@ TEST_SUITE("audio") {
       }
     }
     CHECK(aasist::read_audio_bytes(whole.data(), whole.size(), "whole", 16000, 0).wave.size() == 300);
+  }
+
+  TEST_CASE("a FLAC file that libsndfile refuses goes to the second decoder, which must find every sample") {
+    const Bytes good = read_bytes(data("tone.flac"));
+    const auto expected = aasist::read_audio_bytes(good.data(), good.size(), "good", 16000, 0);
+    CHECK(!expected.second_decoder);
+    CHECK(expected.wave.size() == 9000);
+    // Four bytes of nothing between the blocks, where the second one starts: libFLAC loses its sync for ever.
+    const uint8_t sync[] = {0xFF, 0xF8};
+    const auto first = std::search(good.begin() + 42, good.end(), std::begin(sync), std::end(sync));
+    const auto second = std::search(first + 16, good.end(), std::begin(sync), std::end(sync));
+    REQUIRE(second != good.end());
+    const auto at = static_cast<size_t>(second - good.begin());
+    Bytes odd = good;
+    odd.insert(odd.begin() + static_cast<std::ptrdiff_t>(at), 4, 0);
+    Bytes damaged = good;
+    damaged[at + 100] ^= 0xFF;  // the checksum of the second block no longer fits
+    const bool has_second = [&] {
+      aasist::Input input(good.data(), good.size());
+      return aasist::open_flac(input) != nullptr;
+    }();
+    const auto refusal = [](const Bytes& bytes, size_t max_samples) -> std::pair<std::string, std::string> {
+      try {
+        aasist::read_audio_bytes(bytes.data(), bytes.size(), "odd.flac", 16000, max_samples);
+        return {};
+      } catch (const aasist::Error& error) {
+        CHECK(error.status() == AASIST_AUDIO);
+        return {error.what(), error.fix()};
+      }
+    };
+    if (!has_second) {
+      CHECK(contains(refusal(odd, 0).first, "cannot be decoded (flac decoder lost sync)"));
+      CHECK(contains(refusal(odd, 0).second, "build libaasist with miniaudio.h"));
+      return;
+    }
+    for (const size_t max_samples : {0U, 4200U}) {  // in a file and from a start that reaches into the second block
+      const auto audio = aasist::read_audio_bytes(odd.data(), odd.size(), "odd.flac", 16000, max_samples);
+      CHECK(audio.second_decoder);
+      CHECK(audio.seconds == 9000.0 / 16000);
+      REQUIRE(audio.wave.size() == (max_samples == 0 ? 9000 : max_samples));
+      CHECK(std::equal(audio.wave.begin(), audio.wave.end(), expected.wave.begin()));
+      CHECK(contains(refusal(damaged, max_samples).first, "; miniaudio: "));
+      CHECK(contains(refusal(damaged, max_samples).first, " of 9000 declared samples"));
+    }
+    const TempFile file("odd.flac", odd);
+    CHECK(aasist::read_audio(file.path(), 16000, 0).wave == expected.wave);
   }
 }

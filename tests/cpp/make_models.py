@@ -2,7 +2,8 @@
 
 The score of a wave is 8 * mean(wave): a test can say what it must be. tiny.onnx takes 800 samples,
 tiny-variable.onnx 100 to 2,000, and tiny-stream.onnx is a file for streams with windows of 750
-samples and frames of 100, whose state is the last 750 samples. Run it when the contract changes:
+samples and frames of 100, whose state is the last 750 samples. tone.flac is 9,000 samples of a
+tone, three blocks of FLAC. Run it when the contract changes:
 
     python tests/cpp/make_models.py
 """
@@ -13,7 +14,9 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import onnx
+import soundfile
 from onnx import TensorProto, helper
 
 from aasist_deploy.contract import (
@@ -143,6 +146,8 @@ def main() -> None:
         path.write_bytes(content)
         read_contract(path, stream=None)
         sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
+    tone = 0.3 * np.sin(np.arange(9_000) / 20)
+    soundfile.write(DATA / "tone.flac", tone, 16_000, subtype="PCM_16")
 
 
 if __name__ == "__main__":
