@@ -56,6 +56,7 @@ from aasist_deploy.cli.export_precision import (
     lower_onnx,
 )
 from aasist_deploy.cli.export_stream import StreamOption, check_stream, export_for_streams
+from aasist_deploy.cli.export_web import OrtWebOption
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.errors import UsageError
 from aasist_deploy.extras import require_export_packages
@@ -144,6 +145,7 @@ def export(
     for_sm: ForSmOption = None,
     report: ReportOption = None,
     no_cache: NoCacheOption = False,
+    ort_web: OrtWebOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Export a checkpoint to ONNX, compare the file with it, and keep it only when they agree.
@@ -165,6 +167,7 @@ def export(
       aasist-deploy export aasist --to trt --profile 1,8,32 -o aasist.plan
       aasist-deploy export aasist.onnx --to trt -o aasist.plan
       aasist-deploy export aasist --to cpp -o my-program/
+      aasist-deploy export aasist --to web -o my-page/
     """  # noqa: D301  # \b keeps the lines of the example
     request = PlanRequest(
         profile=profile,
@@ -181,6 +184,8 @@ def export(
         no_cache=no_cache,
     )
     check_destination(to, output, request)
+    if ort_web is not None and to != "web":
+        raise UsageError("--ort-web is given without --to web.", fix="add --to web")
     if stream:
         check_stream(checkpoint, to)
     lowering = PrecisionRequest(
@@ -219,6 +224,14 @@ def export(
         target = bundle_target(output, precision, stream=stream)
         if from_onnx:
             bundle_and_print(Path(checkpoint), output, json_=json_, exported=None)
+            return
+    if to == "web":
+        from aasist_deploy.cli.export_web import page_and_print, prepare_page
+
+        given = Path(checkpoint) if from_onnx else None
+        target, runtime = prepare_page(given, output, ort_web, precision, stream=stream)
+        if from_onnx:
+            page_and_print(Path(checkpoint), output, runtime, json_=json_, exported=None)
             return
     require_export_packages("Exporting needs")
     lowering.check()
@@ -265,6 +278,8 @@ def export(
         build_and_print(target, output, request, json_=json_, exported=said)
     if to == "cpp":
         bundle_and_print(target, output, json_=json_, exported=said)
+    if to == "web":
+        page_and_print(target, output, runtime, json_=json_, exported=said)
 
 
 def _loaded(checkpoint: str, config: Path | None, code: str | None) -> "Checkpoint":

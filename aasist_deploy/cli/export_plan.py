@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from aasist_deploy.export.engine_from_onnx import BuildOptions, BuildResult
 
-TARGETS = ("onnx", "trt", "cpp")
+TARGETS = ("onnx", "trt", "cpp", "web")
 
 _PANEL = "TensorRT, with --to trt"
 ToOption = Annotated[
     str,
     typer.Option(
         "--to",
-        help="What to write: onnx, trt for a TensorRT plan beside its .onnx, or cpp for a folder "
-        "with a C and C++ project around it.",
+        help="What to write: onnx, trt for a TensorRT plan beside its .onnx, cpp for a folder with "
+        "a C and C++ project around it, or web for a folder with a page that scores in a browser.",
     ),
 ]
 ProfileOption = Annotated[
@@ -191,7 +191,7 @@ def check_destination(to: str, output: Path, request: PlanRequest) -> None:
     if to not in TARGETS:
         raise UsageError(f"There is no destination '{to}'; known are: {', '.join(TARGETS)}.")
     suffix = ".plan" if to == "trt" else ".onnx"
-    if to == "cpp":
+    if to in ("cpp", "web"):
         from aasist_deploy.export.cpp_bundle import check_bundle_folder
 
         check_bundle_folder(output)
