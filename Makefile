@@ -124,6 +124,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@'$(PYTHON)' -m venv $(VENV)
 	@{ $(BIN)/python -m pip install -q --disable-pip-version-check --retries 2 -c constraints.txt pip \
 	  && $(BIN)/python -m pip install -q --retries 2 -c constraints.txt --build-constraint constraints.txt \
-	    -e '.[export,onnx,openvino,parquet,serve,train,vad]' --group dev; } >$(VENV)/install.log 2>&1 \
+	    -e '.[export,onnx,openvino,parquet,ray,remote,serve,train,vad]' --group dev; } >$(VENV)/install.log 2>&1 \
 	  || { echo "The packages could not be installed; is there a network? pip's own words are in $(VENV)/install.log."; exit 3; } >&2
 	@touch $@

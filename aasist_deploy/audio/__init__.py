@@ -11,7 +11,7 @@ stopped early (soxr's stream gives the bits of its one-shot call for every block
 """
 
 from aasist_deploy.audio._blocks import Gap, Heard, Item, file_blocks
-from aasist_deploy.audio._find import AUDIO_SUFFIXES, find_audio
+from aasist_deploy.audio._find import AUDIO_SUFFIXES, find_audio, find_named
 from aasist_deploy.audio._microphone import device_list, microphone
 from aasist_deploy.audio._pipe import (
     PCM_FORMATS,
@@ -46,6 +46,7 @@ __all__ = [
     "device_list",
     "file_blocks",
     "find_audio",
+    "find_named",
     "fit_length",
     "microphone",
     "pcm_blocks",

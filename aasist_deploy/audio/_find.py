@@ -54,15 +54,38 @@ def find_audio(
         UsageError: An input matches nothing or there is none; or, while iterating, a folder or
             list turns out to hold no audio, or a list is no text.
     """
+    found = find_named(inputs, is_new=is_new, is_address=lambda _: False)
+    return (Path(one) for one in found)
+
+
+def find_named(
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    is_new: Callable[[str], bool] | None = None,
+    is_address: Callable[[str], bool],
+) -> Iterator[Path | str]:
+    """As `find_audio`, and addresses such as `s3://bucket/a.flac` among the inputs and in lists.
+
+    Args:
+        inputs: What the user typed.
+        is_new: As for `find_audio`; an address is given to it as it is.
+        is_address: Whether a text is one. Nothing is looked for there.
+
+    Returns:
+        A lazy iterator over paths, and addresses as they were written.
+
+    Raises:
+        UsageError: as `find_audio` raises it.
+    """
     typed = [os.fspath(one) for one in inputs]
     if not typed:
         raise UsageError("No audio files were given.", fix="name files, folders, or - for a list")
-    expanded = [path for one in typed for path in _expand(one)]
-    return _without_repeats(expanded, is_new or _FirstTime())
+    expanded = [path for one in typed for path in _expand(one, is_address)]
+    return _without_repeats(expanded, is_new or _FirstTime(), is_address)
 
 
-def _expand(one: str) -> list[str]:
-    if one == "-" or (one and Path(one).exists()):
+def _expand(one: str, is_address: Callable[[str], bool]) -> list[str]:
+    if one == "-" or is_address(one) or (one and Path(one).exists()):
         return [one]
     if one.startswith("@"):
         if Path(one[1:]).is_file():
@@ -88,24 +111,28 @@ class _FirstTime:
         return len(self._seen) > n_seen
 
 
-def _without_repeats(inputs: list[str], is_new: Callable[[str], bool]) -> Iterator[Path]:
+def _without_repeats(
+    inputs: list[str], is_new: Callable[[str], bool], is_address: Callable[[str], bool]
+) -> Iterator[Path | str]:
     for one in inputs:
-        for path in _paths_of(one):
+        for path in _paths_of(one, is_address):
             # No Path object for each of 600,000 files.
-            if is_new(os.path.abspath(path)):  # noqa: PTH100
+            if is_new(path if isinstance(path, str) else os.path.abspath(path)):  # noqa: PTH100
                 yield path
 
 
-def _paths_of(one: str) -> Iterator[Path]:
+def _paths_of(one: str, is_address: Callable[[str], bool]) -> Iterator[Path | str]:
     path = Path(one)
-    if one == "-":
-        yield from _listed("standard input", sys.stdin.buffer, Path())
+    if is_address(one):
+        yield one
+    elif one == "-":
+        yield from _listed("standard input", sys.stdin.buffer, Path(), is_address)
     elif path.is_dir():
         yield from _below(path)
     elif one.startswith("@") and not path.exists():
-        yield from _from_list(Path(one[1:]))
+        yield from _from_list(Path(one[1:]), is_address)
     elif path.suffix.lower() in LIST_SUFFIXES:
-        yield from _from_list(path)
+        yield from _from_list(path, is_address)
     else:
         yield path
 
@@ -132,15 +159,17 @@ def _below(folder: Path) -> Iterator[Path]:
         )
 
 
-def _from_list(path: Path) -> Iterator[Path]:
+def _from_list(path: Path, is_address: Callable[[str], bool]) -> Iterator[Path | str]:
     try:
         with path.open("rb") as lines:
-            yield from _listed(str(path), lines, path.parent)
+            yield from _listed(str(path), lines, path.parent, is_address)
     except OSError as error:
         raise UsageError(f"The list {str(path)!r} cannot be read ({error.strerror}).") from error
 
 
-def _listed(name: str, lines: Iterable[bytes], folder: Path) -> Iterator[Path]:
+def _listed(
+    name: str, lines: Iterable[bytes], folder: Path, is_address: Callable[[str], bool]
+) -> Iterator[Path | str]:
     found = False
     for number, raw in enumerate(lines, start=1):
         if b"\0" in raw:
@@ -149,6 +178,9 @@ def _listed(name: str, lines: Iterable[bytes], folder: Path) -> Iterator[Path]:
         if not line.strip() or line.startswith("#"):
             continue
         found = True
+        if is_address(line):
+            yield line
+            continue
         path = Path(line)
         beside = folder / path
         yield beside if not path.exists() and beside.exists() else path

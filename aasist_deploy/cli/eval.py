@@ -177,7 +177,7 @@ def eval_(
         utterances=table.utterances,
         out_dir=folder,
         conditions=table.conditions,
-        paths=[file.path for _, file in evaluation.scored],
+        paths=[trial.path for trial, _ in evaluation.scored],
         players=players,
     )
     _render(evaluation, summary, written, page, json_=json_)

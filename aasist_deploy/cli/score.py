@@ -26,6 +26,7 @@ from aasist_deploy.cli.score_options import (
     ListOption,
     OnErrorOption,
     ResumeOption,
+    RootOption,
     ShardOption,
     WindowScoresOption,
     WindowsOption,
@@ -52,10 +53,12 @@ def score(
         typer.Argument(
             metavar="INPUT...",
             help="Audio files, folders, globs, lists of paths (.txt, .lst, @FILE), - for a list on "
-            "stdin, tar archives, Parquet files.",
+            "stdin, tar archives, Parquet files, addresses (s3://, gs://, https://). With --root: "
+            "protocols.",
         ),
     ] = None,
     list_: ListOption = None,
+    root: RootOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write. Default: stdout.")
     ] = None,
@@ -91,6 +94,7 @@ def score(
       aasist-deploy score aasist calls/ -o scores.csv
       aasist-deploy score aasist calls/ -o scores.csv --resume
       aasist-deploy score aasist shards/*.tar -o part-2.csv --shard 2/8
+      aasist-deploy score aasist ASVspoof2019.LA.cm.eval.trl.txt --root flac/ -o scores.csv
       find . -name '*.wav' | aasist-deploy score model.onnx - --format jsonl
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
@@ -101,7 +105,7 @@ def score(
     refuse_combinations(
         output, row_format, resume=resume, sharded=shard is not None, window_scores=window_scores
     )
-    with NamedInputs(list_inputs(inputs, list_)) as named:
+    with NamedInputs(list_inputs(inputs, list_, root), root=root) as named:
         path = model_file(model, backend)
         way = opening(
             path,

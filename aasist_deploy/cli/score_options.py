@@ -34,6 +34,13 @@ ListOption = Annotated[
         "--list", help="File that lists inputs, one a line, or - for stdin; may be repeated."
     ),
 ]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of audio. The inputs are then protocols of ASVspoof 2019, 2021 or 5, or lists "
+        "of utterances, whose files lie there."
+    ),
+]
 ResumeOption = Annotated[
     bool,
     typer.Option(
@@ -124,8 +131,19 @@ def decoders_for(
         decoders.close()
 
 
-def list_inputs(inputs: list[str] | None, lists: list[str] | None) -> list[str]:
-    """All that was named, files first."""
+def list_inputs(
+    inputs: list[str] | None, lists: list[str] | None, root: Path | None = None
+) -> list[str]:
+    """All that was named, files first.
+
+    Raises:
+        UsageError: a list of paths together with the folder of a protocol's utterances.
+    """
+    if root is not None and lists:
+        raise UsageError(
+            "--list names paths; --root says where the utterances of a protocol lie.",
+            fix="give the protocol as an input, without --list",
+        )
     return [*(inputs or []), *("-" if one == "-" else f"@{Path(one)}" for one in lists or [])]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from aasist_deploy.audio import AUDIO_SUFFIXES
-from aasist_deploy.errors import AudioError, EnvironmentLacks
+from aasist_deploy.errors import AudioError
+from aasist_deploy.inputs._address import Address, opened
 from aasist_deploy.inputs._types import AudioInput
+from aasist_deploy.scores import require_pyarrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,13 +23,13 @@ _NAME_COLUMNS: Final = ("path", "file", "utterance", "id", "key", "name", "__key
 _ROWS_AT_ONCE: Final = 16
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: Path | Address) -> bool:
     """Whether a path is read as a tar archive or a Parquet file, by its suffix."""
     return path.name.lower().endswith(_TAR_SUFFIXES + _PARQUET_SUFFIXES)
 
 
-def audio_inside(path: Path) -> Iterator[AudioInput]:
-    """The audio inside a tar archive or a Parquet file, in its order.
+def audio_inside(path: Path | Address) -> Iterator[AudioInput]:
+    """The audio inside a tar archive or a Parquet file, on disk or at an address, in its order.
 
     Of a tar archive that are the regular files with a suffix of audio, so that a shard of a
     WebDataset can be read; of a Parquet file the column `audio`, or the only one that holds bytes
@@ -38,10 +40,18 @@ def audio_inside(path: Path) -> Iterator[AudioInput]:
         EnvironmentLacks: Parquet without pyarrow.
     """
     try:
-        if path.name.lower().endswith(_PARQUET_SUFFIXES):
-            yield from _in_parquet(path)
-        else:
-            yield from _in_tar(path)
+        is_parquet = path.name.lower().endswith(_PARQUET_SUFFIXES)
+        if is_parquet:
+            require_pyarrow("Reading Parquet")
+        with (
+            opened(path, seekable=is_parquet)
+            if isinstance(path, Address)
+            else path.open("rb") as file
+        ):
+            if is_parquet:
+                yield from _in_parquet(path, file)
+            else:
+                yield from _in_tar(path, file)
     except AudioError as error:
         yield AudioInput(path, error=str(error))
     except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
@@ -49,9 +59,9 @@ def audio_inside(path: Path) -> Iterator[AudioInput]:
         yield AudioInput(path, error=f"{path} cannot be read further ({reason}).")
 
 
-def _in_tar(path: Path) -> Iterator[AudioInput]:
+def _in_tar(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
     n_found = 0
-    with tarfile.open(path, mode="r|*") as archive:
+    with tarfile.open(fileobj=stream, mode="r|*") as archive:
         for member in archive:
             name = PurePosixPath(member.name)
             if name.suffix.lower() not in AUDIO_SUFFIXES or name.name.startswith("."):
@@ -60,7 +70,9 @@ def _in_tar(path: Path) -> Iterator[AudioInput]:
                 continue
             n_found += 1
             # The name is only ever shown; nothing is opened by it.
-            shown = Path(f"{path}/{member.name}")
+            shown = (
+                path / member.name if isinstance(path, Address) else Path(f"{path}/{member.name}")
+            )
             if not member.isreg():
                 yield AudioInput(
                     shown, error=f"{shown} is a link or device in its archive, not a file."
@@ -79,17 +91,12 @@ def _in_tar(path: Path) -> Iterator[AudioInput]:
         raise AudioError(f"{path} holds no audio file.")
 
 
-def _in_parquet(path: Path) -> Iterator[AudioInput]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise EnvironmentLacks(
-            "Reading Parquet needs the package pyarrow, which is not installed.",
-            fix="pip install 'aasist-deploy[parquet]'",
-        ) from error
+def _in_parquet(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     n_rows = 0
-    with pq.ParquetFile(path) as table:
+    with pq.ParquetFile(stream) as table:
         column, name_column = _columns(table.schema_arrow, path, pa)
         wanted = [column] if name_column is None else [column, name_column]
         for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
@@ -98,7 +105,8 @@ def _in_parquet(path: Path) -> Iterator[AudioInput]:
                 content, name = value, None if names is None else names[index]
                 if isinstance(value, dict):
                     content, name = value.get("bytes"), name or value.get("path")
-                shown = Path(f"{path}/{name or n_rows}")
+                member = str(name or n_rows)
+                shown = path / member if isinstance(path, Address) else Path(f"{path}/{member}")
                 n_rows += 1
                 if not isinstance(content, bytes):
                     yield AudioInput(shown, error=f"{shown} holds no bytes.")
@@ -108,7 +116,7 @@ def _in_parquet(path: Path) -> Iterator[AudioInput]:
         raise AudioError(f"{path} holds no rows.")
 
 
-def _columns(schema: Any, path: Path, pa: Any) -> tuple[str, str | None]:  # noqa: ANN401
+def _columns(schema: Any, path: Path | Address, pa: Any) -> tuple[str, str | None]:  # noqa: ANN401
     """The columns of the audio and of its names."""
 
     def holds_bytes(kind: Any) -> bool:  # noqa: ANN401

@@ -10,13 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from aasist_deploy.audio import find_audio
-from aasist_deploy.errors import OutputError
+from aasist_deploy.audio import find_named
+from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.inputs._address import Address, addresses_of, is_address
 from aasist_deploy.inputs._archives import audio_inside, is_archive
+from aasist_deploy.inputs._protocols import protocol_files
 from aasist_deploy.inputs._types import AudioInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
 _BLOCK: Final = 1 << 16
@@ -55,6 +57,7 @@ class NamedInputs:
 
     Args:
         typed: What the user typed.
+        root: A folder of audio; the inputs are then protocols, whose utterances lie in it.
 
     Attributes:
         n_files: How many inputs there are; None where only reading the archives would tell.
@@ -62,13 +65,17 @@ class NamedInputs:
 
     Raises:
         UsageError: an input matches nothing.
+        TrialsError: with `root`, an input is no protocol.
+        EnvironmentLacks: an address needs a package that is not installed.
         OutputError: the folder of temporary files cannot be written.
     """
 
-    def __init__(self, typed: Iterable[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self, typed: Iterable[str | os.PathLike[str]], *, root: Path | None = None
+    ) -> None:
         self._names = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         try:
-            n, has_archives, self.digest = self._find(typed)
+            n, has_archives, self.digest = self._find(typed, root)
             self._names.flush()
         except BaseException as error:
             with suppress(OSError):  # what could not be written cannot be flushed either
@@ -82,16 +89,20 @@ class NamedInputs:
             raise
         self.n_files = None if has_archives else n
 
-    def _find(self, typed: Iterable[str | os.PathLike[str]]) -> tuple[int, bool, str]:
+    def _find(
+        self, typed: Iterable[str | os.PathLike[str]], root: Path | None
+    ) -> tuple[int, bool, str]:
         """Write all names down; how many, whether archives are among them, and their hash."""
         hashed, n, has_archives = hashlib.blake2b(digest_size=16), 0, False
         with tempfile.TemporaryDirectory(prefix="aasist-deploy-") as folder:
             once = _Once(f"{folder}/names.sqlite")
             try:
-                for path in find_audio(typed, is_new=once):
-                    name = os.fsencode(path) + b"\0"
-                    self._names.write(name)
-                    hashed.update(name)
+                found = _all_named(typed, once) if root is None else _protocols(typed, root, once)
+                for path in found:
+                    shown = os.fsencode(str(path)) + b"\0"
+                    at = path.url if isinstance(path, Address) else str(path)
+                    self._names.write(os.fsencode(at) + b"\0")
+                    hashed.update(shown)
                     n += 1
                     if is_archive(path):
                         has_archives = True
@@ -108,7 +119,7 @@ class NamedInputs:
             else:
                 yield AudioInput(path)
 
-    def files(self) -> Iterator[Path]:
+    def files(self) -> Iterator[Path | Address]:
         """The files themselves, archives among them."""
         return self._paths()
 
@@ -127,7 +138,7 @@ class NamedInputs:
     ) -> None:
         self.close()
 
-    def _paths(self) -> Iterator[Path]:
+    def _paths(self) -> Iterator[Path | Address]:
         place, held = 0, b""
         while True:
             self._names.seek(place)  # two iterations may be under way
@@ -136,5 +147,32 @@ class NamedInputs:
                 return
             place += len(block)
             *names, held = (held + block).split(b"\0")
-            for name in names:
-                yield Path(os.fsdecode(name))
+            for name in map(os.fsdecode, names):
+                yield Address(name) if is_address(name) else Path(name)
+
+
+def _all_named(
+    typed: Iterable[str | os.PathLike[str]], is_new: Callable[[str], bool]
+) -> Iterator[Path | Address]:
+    for one in find_named(typed, is_new=is_new, is_address=is_address):
+        if not isinstance(one, str):
+            yield one
+            continue
+        for address in addresses_of(one):
+            if address.url == one or is_new(address.url):
+                yield address
+
+
+def _protocols(
+    typed: Iterable[str | os.PathLike[str]], root: Path, is_new: Callable[[str], bool]
+) -> Iterator[Path]:
+    if not root.is_dir():
+        raise UsageError(f"--root {root} is no folder.", fix="name the folder of the audio")
+    n = 0
+    for one in typed:
+        for path in protocol_files(Path(one), root):
+            n += 1
+            if is_new(str(path)):
+                yield path
+    if n == 0:
+        raise UsageError("No protocol was given.", fix="name a protocol, or leave out --root")

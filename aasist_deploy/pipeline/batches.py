@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.engines import Engine
-    from aasist_deploy.inputs import AudioInput
+    from aasist_deploy.inputs import Address, AudioInput
     from aasist_deploy.pipeline.stages import About
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class HeardFile:
         scores: Of its windows, as far as they are scored.
     """
 
-    path: Path
+    path: Path | Address
     n_windows: int = 0
     about: About | None = None
     error: str | None = None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from aasist_deploy.errors import AudioError
-from aasist_deploy.inputs import AudioInput
+from aasist_deploy.inputs import Address, AudioInput
 from aasist_deploy.pipeline.stages import Wanted, sound_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def serve(descriptor: int, n_bytes: int) -> None:
     while (request := receive(requests)) is not None:
         length = request["content"]
         content = None if length is None else requests.read(length)
-        source = AudioInput(Path(request["path"]), content)
+        path = Address(request["address"]) if request["address"] else Path(request["path"])
+        source = AudioInput(path, content)
         try:
             for piece in sound_of(source, Wanted(**request["wanted"])):
                 memory[: len(piece.samples)] = piece.samples

@@ -23,6 +23,7 @@ import numpy as np
 
 import aasist_deploy
 from aasist_deploy.errors import AudioError, EnvironmentLacks
+from aasist_deploy.inputs import Address
 from aasist_deploy.pipeline.decode_worker import receive, send
 from aasist_deploy.pipeline.stages import PIECE_SAMPLES, About, Piece
 
@@ -82,6 +83,10 @@ class _Process:
         self._say(
             {
                 "path": str(source.path),
+                # What may be shown of an address is not what opens it.
+                "address": source.path.url
+                if isinstance(source.path, Address) and content is None
+                else None,
                 "content": None if content is None else len(content),
                 "wanted": {
                     "sample_rate_hz": wanted.sample_rate_hz,

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from aasist_deploy.inputs import Address
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredFile:
     """What became of one file; exactly one of `score` and `error` is not None.
 
     Attributes:
-        path: The file, as given; of a member of an archive, the archive's path and its name there.
+        path: The file or its address, as given; of a member of an archive, the archive's path and
+            its name there.
         score: In the model's score definition, higher means more likely bona fide.
         error: Why there is no score.
         seconds: Duration of the file's audio, or None when it could not be decoded.
@@ -28,7 +31,7 @@ class ScoredFile:
         window_scores: Scores of the file's windows in their order, of which `score` is made.
     """
 
-    path: Path
+    path: Path | Address
     score: float | None = None
     error: str | None = None
     seconds: float | None = None

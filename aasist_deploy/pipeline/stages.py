@@ -11,12 +11,13 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from aasist_deploy.audio import Gap, Heard, file_blocks, read_audio
 from aasist_deploy.errors import AudioError
+from aasist_deploy.inputs import MAX_MEMBER_BYTES, Address, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +118,7 @@ def sound_of(source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
         try:
             yield from (_whole if wanted.whole else _in_blocks)(path, wanted)
         except AudioError as error:
-            if source.content is None:
+            if path is source.path:
                 raise
             message = str(error).replace(str(path), str(source.path))
             raise AudioError(message, fix=error.fix) from error
@@ -172,22 +173,29 @@ def _in_blocks(path: Path, wanted: Wanted) -> Iterator[Piece]:
 
 @contextmanager
 def _as_file(source: AudioInput) -> Iterator[Path]:
-    """A place from which decoders read the file: its own, or one in memory for what is in memory.
+    """A place from which decoders read the file: its own, or one in memory for what lies elsewhere.
 
     Decoders are faster on a file than on Python's file objects, and FFmpeg can seek in it.
     """
-    if source.content is None:
+    if source.content is None and isinstance(source.path, Path):
         yield source.path
     elif hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("audio", os.MFD_CLOEXEC)
         try:
             with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(source.content)
+                _write(source, file)
             yield Path(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
     else:
         with tempfile.NamedTemporaryFile(suffix=source.path.suffix) as file:
-            file.write(source.content)
+            _write(source, file)
             file.flush()
             yield Path(file.name)
+
+
+def _write(source: AudioInput, file: IO[bytes]) -> None:
+    if source.content is not None:
+        file.write(source.content)
+    elif isinstance(source.path, Address):
+        fetch(source.path, file, MAX_MEMBER_BYTES)

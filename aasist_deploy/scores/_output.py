@@ -36,6 +36,13 @@ _SUFFIXES: Final[dict[str, RowFormat]] = {
 _PARQUET_ROWS: Final = 4_096  # rows of one group: bounded memory, good compression
 
 
+class Named(Protocol):
+    """A file's path, or what stands for it; `str` of it is written."""
+
+    @property
+    def stem(self) -> str: ...
+
+
 class FileRow(Protocol):
     """What a row is made from; `pipeline.ScoredFile` is one.
 
@@ -43,7 +50,7 @@ class FileRow(Protocol):
     """
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Named: ...
     @property
     def score(self) -> float | None: ...
     @property

@@ -179,7 +179,7 @@ def test_file_deleted_while_the_run_is_on_is_a_row_with_its_error(
     paths = [first] + [clip(f"{i}.wav") for i in range(1, 60)]
 
     lines = [os.fsencode(path) + b"\n" for path in paths]
-    real = batches.Batcher._score
+    real = batches.LocalScorer._score
 
     def delete_then_score(batcher: Any, waiting: Any) -> None:
         paths[50].unlink(missing_ok=True)  # while the first batch is scored
@@ -187,7 +187,7 @@ def test_file_deleted_while_the_run_is_on_is_a_row_with_its_error(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", SimpleNamespace(buffer=lines))
-        patch.setattr(batches.Batcher, "_score", delete_then_score)
+        patch.setattr(batches.LocalScorer, "_score", delete_then_score)
         result = cli("score", fake_model(), "-")
     rows = rows_of(result.out)
     assert result.code == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from aasist_deploy.errors import EnvironmentLacks, UsageError
+from aasist_deploy.errors import EnvironmentLacks, TrialsError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs, audio_inside
 from aasist_deploy.pipeline import score_files
 
@@ -225,3 +225,39 @@ def test_stamp_tells_a_changed_file_and_changed_bytes(tmp_path: Path) -> None:
     stamps += [AudioInput(path, content=content).stamp() for content in (b"x", b"y", b"yy")]
     stamps.append(AudioInput(Path("other"), content=b"x").stamp())
     assert len(set(stamps)) == len(stamps)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LA_1 E1 - A07 spoof\nLA_2 E2 - - bonafide\n",
+        "E1\nE2\n",
+        "LA_1 E1 alaw ita_tx A07 spoof notrim eval\nLA_2 E2 - - bonafide bonafide notrim eval\n",
+        "s E1 F - - - AC1 A19 spoof -\ns E2 F - - - - bonafide bonafide -\n",
+    ],
+    ids=["2019", "names", "2021", "5"],
+)
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_protocol_names_the_files_of_its_root_in_its_order(
+    text: str, suffix: str, tmp_path: Path
+) -> None:
+    (tmp_path / "protocol.txt").write_text(text)
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / f"E1{suffix}").touch()
+    with NamedInputs([tmp_path / "protocol.txt"], root=tmp_path / "audio") as named:
+        paths = [source.path for source in named]
+    assert paths == [tmp_path / "audio" / f"{name}{suffix}" for name in ("E1", "E2")]
+
+
+@pytest.mark.parametrize("name", ["../E1", "/etc/passwd", "a/b", ".."])
+def test_protocol_never_leaves_its_root(name: str, tmp_path: Path) -> None:
+    for text in (f"{name}\n", f"LA_1 {name} - A07 spoof\n"):
+        (tmp_path / "protocol.txt").write_text(text)
+        with pytest.raises(TrialsError, match="not a plain"):
+            NamedInputs([tmp_path / "protocol.txt"], root=tmp_path)
+
+
+def test_root_that_is_no_folder_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "protocol.txt").write_text("E1\n")
+    with pytest.raises(UsageError, match="is no folder"):
+        NamedInputs([tmp_path / "protocol.txt"], root=tmp_path / "none")
