@@ -109,6 +109,23 @@ def exported(
     return get
 
 
+@pytest.fixture(scope="session")
+def exported_stream(
+    published_checkpoint: Callable[[str], Path],
+    made_once: Callable[[str, Callable[[Path], object]], Path],
+) -> Callable[[], Path]:
+    """Published AASIST exported for streams, once a run of tests."""
+
+    def make(path: Path) -> None:
+        pytest.importorskip("onnxscript", reason="needs the extra export")
+        from aasist_deploy.export.stream_export import export_stream
+        from aasist_deploy.models import load_checkpoint
+
+        export_stream(load_checkpoint(published_checkpoint("AASIST")), path)
+
+    return lambda: made_once("AASIST.stream.onnx", make)
+
+
 SMALL_SAMPLES = 16_000
 SMALL_CONFIG: dict[str, Any] = {
     "architecture": "AASIST",

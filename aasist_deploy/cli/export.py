@@ -221,7 +221,7 @@ def export(
     if to == "cpp":
         from aasist_deploy.cli.export_cpp import bundle_and_print, bundle_target
 
-        target = bundle_target(output, precision, stream=stream)
+        target = bundle_target(output, precision)
         if from_onnx:
             bundle_and_print(Path(checkpoint), output, json_=json_, exported=None)
             return

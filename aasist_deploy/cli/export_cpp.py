@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def bundle_target(output: Path, precision: str, *, stream: bool) -> Path:
+def bundle_target(output: Path, precision: str) -> Path:
     """Where the model of the folder is exported to; the folder is made.
 
     Raises:
@@ -23,12 +23,6 @@ def bundle_target(output: Path, precision: str, *, stream: bool) -> Path:
             f"--precision is {precision}; the C++ library computes in fp32 on CPUs.",
             fix="leave --precision out",
         )
-    if stream:
-        raise UsageError(
-            "--stream writes a file that the C++ library does not read; it slides windows over "
-            "streams with the usual file.",
-            fix="leave --stream out",
-        )
     output.mkdir(parents=True, exist_ok=True)
     return output / MODEL_NAME
 
@@ -37,14 +31,14 @@ def bundle_and_print(
     model: Path, output: Path, *, json_: bool, exported: dict[str, Any] | None
 ) -> None:
     """Write the folder around an exported file and say how to build it."""
-    write_cpp_bundle(model, output)
+    program = write_cpp_bundle(model, output)
     if json_:
         print_json({**(exported or {}), "folder": str(output), "model": str(output / MODEL_NAME)})
         return
     stdout.print(
         f"{output}: a C and C++ project. Build and try it:\n"
-        f"  cmake -S {output} -B {output}/build && cmake --build {output}/build\n"
-        f"  {output}/build/score {output / MODEL_NAME} CLIP.wav",
+        f"  cd {output} && cmake -B build && cmake --build build\n"
+        f"  {program.usage}",
         markup=False,
         soft_wrap=True,
     )

@@ -34,7 +34,7 @@ def check_stream(checkpoint: str, to: str) -> None:
             f"{checkpoint} is exported already; a file for streams is made from the checkpoint.",
             fix="give the weights, or a published name",
         )
-    if to != "onnx":
+    if to not in ("onnx", "cpp"):
         raise UsageError(
             f"--stream writes an .onnx file, and --to {to} was given.",
             fix="leave --to out; TensorRT reads the .onnx file",

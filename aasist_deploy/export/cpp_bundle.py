@@ -7,19 +7,28 @@ they are built with is fetched when the folder is configured, unless the system 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.contract import read_contract
 from aasist_deploy.errors import EnvironmentLacks, OutputError, UsageError
 
+if TYPE_CHECKING:
+    from aasist_deploy.contract import ModelContract
+
 MODEL_NAME: Final = "model.onnx"
 # What a program needs of cpp/; not its tests and fuzzers.
-SOURCES: Final = ("CMakeLists.txt", "cmake", "examples", "include", "setup", "src", "tools")
+LEGAL: Final = ("LICENSE", "NOTICE")
+SOURCES: Final = (
+    *("CMakeLists.txt", "cmake", "examples", "include", "setup", "src", "tools"),
+    *LEGAL,
+)
 
 _CMAKE: Final = """\
-# Builds score, which scores one file with model.onnx:
-#     cmake -B build && cmake --build build && build/score model.onnx CLIP.wav
+# Builds {program}, which {does} with model.onnx:
+#     cmake -B build && cmake --build build
+#     {usage}
 cmake_minimum_required(VERSION 3.25)
 project(aasist_example LANGUAGES C CXX)
 
@@ -29,36 +38,83 @@ endif()
 
 option(FETCH_DEPENDENCIES "Fetch what the library needs; off: the system has it" ON)
 if(FETCH_DEPENDENCIES)
-  set(deps "${CMAKE_CURRENT_BINARY_DIR}/deps")
-  execute_process(COMMAND sh "${CMAKE_CURRENT_SOURCE_DIR}/libaasist/setup/fetch_deps.sh" "${deps}"
-                  RESULT_VARIABLE failed)
+  set(deps "${{CMAKE_CURRENT_BINARY_DIR}}/deps")
+  execute_process(
+    COMMAND sh "${{CMAKE_CURRENT_SOURCE_DIR}}/libaasist/setup/fetch_deps.sh" "${{deps}}"
+    RESULT_VARIABLE failed)
   if(failed)
     message(FATAL_ERROR "Install what could not be fetched; then cmake -DFETCH_DEPENDENCIES=OFF")
   endif()
-  list(PREPEND CMAKE_PREFIX_PATH "${deps}")
+  list(PREPEND CMAKE_PREFIX_PATH "${{deps}}")
 endif()
 
 add_subdirectory(libaasist)
-add_executable(score main.c)
-target_link_libraries(score PRIVATE aasist::aasist)
+add_executable({program} main.c)
+target_link_libraries({program} PRIVATE aasist::aasist)
 """
 
 _README: Final = """\
 # {architecture} in a C program
 
     cmake -B build && cmake --build build
-    build/score model.onnx CLIP.wav
-    build/libaasist/aasist-score model.onnx CLIPS/*.wav
+    {usage}
+    {tool}
 
-- `model.onnx`: the model, which says of itself what it takes and gives.
+- `model.onnx`: the model, which says of itself what it takes and gives{kind}.
 - `main.c`: the program to start from.
 - `libaasist/`: the library. Its header, `libaasist/include/aasist/aasist.h`, describes every
   function.
+- `LICENSE`, `NOTICE`: of the library, and of those that it is built with. The model's weights are
+  under the licence of whoever trained them.
 
 It needs CMake 3.25, a compiler of C++17, and on Debian python3 with pip: ONNX Runtime, libsndfile,
-soxr, libmd and nlohmann-json are then fetched into `build/deps`. Elsewhere install them and give
-cmake `-DFETCH_DEPENDENCIES=OFF`.
+soxr, libmd, nlohmann-json and miniaudio are then fetched into `build/deps`. Elsewhere install them
+and give cmake `-DFETCH_DEPENDENCIES=OFF`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The example of a folder.
+
+    Attributes:
+        name: Of the executable.
+        source: In `examples`.
+        does: What it does.
+        usage: How it is called from the folder.
+        tool: The same with the library's own program.
+        kind: What else is to be said of the model.
+    """
+
+    name: str
+    source: str
+    does: str
+    usage: str
+    tool: str
+    kind: str = ""
+
+
+OF_FILES: Final = Program(
+    name="score",
+    source="score_c.c",
+    does="scores one file",
+    usage="build/score model.onnx CLIP.wav",
+    tool="build/libaasist/aasist-score model.onnx CLIPS/*.wav",
+)
+_RECORD: Final = "arecord -q -t raw -f S16_LE -r 16000 -c 1"
+OF_STREAMS: Final = Program(
+    name="listen",
+    source="listen.c",
+    does="scores a live stream from stdin",
+    usage=f"{_RECORD} | build/listen model.onnx 16000",
+    tool=f"{_RECORD} | build/libaasist/aasist-score --stream model.onnx -",
+    kind=": a file for streams,\n  which scores sliding windows and no whole files",
+)
+
+
+def program_of(contract: ModelContract) -> Program:
+    """The example that fits a model."""
+    return OF_FILES if contract.stream is None else OF_STREAMS
 
 
 def library_sources() -> Path:
@@ -89,12 +145,16 @@ def check_bundle_folder(folder: Path) -> None:
         raise UsageError(f"{folder} exists already.", fix="name a folder that is new or empty")
 
 
-def write_cpp_bundle(model: Path, folder: Path) -> None:
+def write_cpp_bundle(model: Path, folder: Path) -> Program:
     """Fill a folder with a model, the library's sources, an example and a CMake file.
 
     Args:
-        model: Exported .onnx file, which may lie in the folder as `MODEL_NAME` already.
+        model: Exported .onnx file, also one for streams; it may lie in the folder as `MODEL_NAME`
+            already.
         folder: Is made when it is missing.
+
+    Returns:
+        The example in it.
 
     Raises:
         ModelFileError: the model is none.
@@ -102,14 +162,14 @@ def write_cpp_bundle(model: Path, folder: Path) -> None:
         EnvironmentLacks: the library's sources are missing.
         OutputError: the folder cannot be written.
     """
-    contract, _ = read_contract(model)
+    contract, _ = read_contract(model, stream=None)
     if contract.precision != "fp32":
         raise UsageError(
             f"{model} computes in {contract.precision}; the C++ library runs on CPUs, which gain "
             "nothing from it.",
             fix="export it with --precision fp32",
         )
-    sources = library_sources()
+    sources, program = library_sources(), program_of(contract)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if model.resolve() != (folder / MODEL_NAME).resolve():
@@ -121,12 +181,21 @@ def write_cpp_bundle(model: Path, folder: Path) -> None:
                 shutil.copytree(source, target)
             else:
                 shutil.copyfile(source, target)
-        shutil.copyfile(sources / "examples" / "score_c.c", folder / "main.c")
-        (folder / "CMakeLists.txt").write_text(_CMAKE, encoding="utf-8")
-        readme = _README.format(architecture=contract.architecture)
+        for name in LEGAL:
+            shutil.copyfile(sources / name, folder / name)
+        shutil.copyfile(sources / "examples" / program.source, folder / "main.c")
+        cmake = _CMAKE.format(program=program.name, does=program.does, usage=program.usage)
+        (folder / "CMakeLists.txt").write_text(cmake, encoding="utf-8")
+        readme = _README.format(
+            architecture=contract.architecture,
+            usage=program.usage,
+            tool=program.tool,
+            kind=program.kind,
+        )
         (folder / "README.md").write_text(readme, encoding="utf-8")
     except (OSError, shutil.Error) as error:
         raise OutputError(
             f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}.",
             fix="name a place that you may write to",
         ) from error
+    return program

@@ -4,6 +4,7 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/aasist)
 install(TARGETS aasist EXPORT aasist-targets)
 install(TARGETS aasist-score)
+install(FILES LICENSE NOTICE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY include/aasist DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT aasist-targets NAMESPACE aasist:: DESTINATION ${package_dir})
 

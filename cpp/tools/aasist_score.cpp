@@ -52,6 +52,10 @@ int take_file(void* user, size_t index, const aasist_file_score* result, const c
 }
 
 int score_files(const aasist_model* model, const Arguments& arguments, const aasist_info& info) {
+  if (info.frame_samples > 0) {  // before the header of the rows
+    throw BadUsage{arguments.model + " is a file for streams, which scores no whole files. Give - and raw PCM on stdin, or a "
+                   "model that was exported without --stream."};
+  }
   std::vector<const char*> paths;
   for (const auto& file : arguments.files) paths.push_back(file.c_str());
   Job job{arguments, Rows(arguments.jsonl, false, info.is_calibrated != 0)};

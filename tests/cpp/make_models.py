@@ -100,7 +100,7 @@ def tiny_stream() -> bytes:
         helper.make_tensor("to", TensorProto.INT64, [1], [2**31 - 1]),
         helper.make_tensor("gain", TensorProto.FLOAT, [], [GAIN]),
     ]
-    state = ["batch", STREAM.state_size]
+    state: list[str | int | None] = ["batch", STREAM.state_size]
     graph = helper.make_graph(
         nodes,
         "tiny-stream",

@@ -108,6 +108,30 @@ def test_the_exported_folder_builds_as_it_is(
     assert "score 2.0000" in run(["build/score", "model.onnx", clip], folder)
 
 
+def test_the_folder_of_a_file_for_streams_has_the_example_that_listens(
+    tiny: Path, tmp_path: Path
+) -> None:
+    model = tiny.with_name("tiny-stream.onnx")
+    folder = tmp_path / "program"
+    said = CliRunner().invoke(app, ["export", str(model), "--to", "cpp", "-o", str(folder)])
+    assert said.exit_code == 0, said.output
+    assert "build/listen model.onnx 16000" in said.output
+    assert (folder / "main.c").read_bytes() == EXAMPLE.with_name("listen.c").read_bytes()
+    assert "add_executable(listen main.c)" in (folder / "CMakeLists.txt").read_text()
+
+
+def test_the_exported_folder_and_the_installed_tree_hold_the_licences(
+    installed: Path, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "program"
+    CliRunner().invoke(app, ["export", str(tiny), "--to", "cpp", "-o", str(folder)])
+    for name in ("LICENSE", "NOTICE"):
+        text = (REPOSITORY / "cpp" / name).read_bytes()
+        assert (folder / name).read_bytes() == text
+        assert (installed / "share" / "doc" / "aasist" / name).read_bytes() == text
+    assert (folder / "LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+
+
 def test_a_folder_that_holds_something_is_not_written_into(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     said = CliRunner().invoke(app, ["export", str(tiny), "--to", "cpp", "-o", str(tmp_path)])

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 import aasist_deploy
+from aasist_deploy.calibration import p_spoof
 from aasist_deploy.contract import ModelContract, read_contract
 from aasist_deploy.errors import ModelFileError
 from aasist_deploy.onnx_file import with_metadata
@@ -77,6 +78,11 @@ def _rows(text: str, format_: str) -> list[dict[str, Any]]:
         (["--hop", "nan", "MODEL", "-"], "--hop is nan; it must be a number of seconds above 0."),
         (["--pcm", "mp3", "MODEL", "-"], "--pcm is mp3; known are u8, s16le"),
         (["--rate", "8000", "MODEL", "x"], "of raw PCM on stdin: give - as the file."),
+        (["--hop", "1", "--hop-frames", "1", "MODEL", "-"], "--hop and --hop-frames were both"),
+        (["--hop-frames", "1", "MODEL", "-"], "--hop-frames is of a file for streams"),
+        (["--stream", "MODEL", "-"], "is no file for streams."),
+        (["STREAM", "x"], "is a file for streams, which scores no whole files."),
+        (["--hop", "0.02", "STREAM", "-"], "windows that share their frames start at multiples"),
         (["MODEL", "x", "-"], "- is raw PCM on stdin and goes with no other file."),
         (["--batch", "2", "MODEL", "-"], "--batch is of files"),
         (["--wrong", "MODEL", "x"], "aasist-score --help lists the options."),
@@ -86,7 +92,8 @@ def _rows(text: str, format_: str) -> list[dict[str, Any]]:
 def test_wrong_usage_is_exit_code_2_with_one_message(
     arguments: list[str], says: str, aasist_score: Program, tiny: Path
 ) -> None:
-    done = aasist_score(*(str(tiny) if a == "MODEL" else a for a in arguments))
+    models = {"MODEL": str(tiny), "STREAM": str(tiny.with_name("tiny-stream.onnx"))}
+    done = aasist_score(*(models.get(a, a) for a in arguments))
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stdout == ""
@@ -108,19 +115,26 @@ def test_a_stream_has_a_row_for_each_window(aasist_score: Program, tiny: Path) -
     expected = [8 * np.mean(samples[i * 400 :][:800] / 32_768) for i in range(9)]
     # float32 means of 800 samples up to 0.03, times 8.
     assert [row["score"] for row in rows] == pytest.approx(expected, abs=1e-6)
-    assert rows[0].keys() == {"path", "start_s", "end_s", "score"}
+    assert list(rows[0]) == ["path", "start_s", "end_s", "score", "llr", "p_spoof"]
+    contract, _ = read_contract(tiny)
+    assert contract.calibration is not None
+    llr = [contract.calibration["scale"] * e + contract.calibration["offset"] for e in expected]
+    assert [row["llr"] for row in rows] == pytest.approx(llr, abs=2e-6)
+    assert [row["p_spoof"] for row in rows] == pytest.approx(p_spoof(np.array(llr)), abs=2e-6)
 
 
 def test_an_empty_stream_is_an_error(aasist_score: Program, tiny: Path) -> None:
     done = aasist_score(tiny, "-")
     assert done.returncode == 1
     assert "The stream held no samples" in done.stderr
-    assert done.stdout == "path,start_s,end_s,score\n"
+    assert done.stdout == "path,start_s,end_s,score,llr,p_spoof\n"
 
 
+@pytest.mark.parametrize("model", ["tiny.onnx", "tiny-stream.onnx"])
 def test_the_example_that_listens_gives_the_scores_of_the_program(
-    build: Path, aasist_score: Program, tiny: Path
+    model: str, build: Path, aasist_score: Program, tiny: Path
 ) -> None:
+    tiny = tiny.with_name(model)
     samples = (1_000 * np.sin(np.arange(40_000) / 9)).astype("<i2")
     heard = subprocess.run(
         [build / "release" / "examples" / "listen", tiny, "16000"],

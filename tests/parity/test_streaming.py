@@ -32,17 +32,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def stream_file(
-    published_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    pytest.importorskip("onnxscript", reason="needs the extra export")
-    from aasist_deploy.export.stream_export import export_stream
-    from aasist_deploy.models import load_checkpoint
-
-    path = tmp_path_factory.mktemp("stream") / "aasist.stream.onnx"
-    result = export_stream(load_checkpoint(published_checkpoint("AASIST")), path)
-    assert result.max_difference < ATOL
-    return path
+def stream_file(exported_stream: Callable[[], Path]) -> Path:
+    return exported_stream()
 
 
 @pytest.fixture(scope="module")
