@@ -1,5 +1,6 @@
 """`aasist-deploy score`: one row for each audio file."""
 
+from contextlib import ExitStack
 from pathlib import Path  # typer reads these annotations at run time
 from typing import Annotated
 
@@ -22,23 +23,28 @@ from aasist_deploy.cli.score_options import (
     AggregateOption,
     DecodeInOption,
     DecodeWorkersOption,
+    EngineOption,
     HopOption,
     ListOption,
     OnErrorOption,
+    RayAddressOption,
     ResumeOption,
     RootOption,
+    ScorersOption,
     ShardOption,
     WindowScoresOption,
     WindowsOption,
     decoders_for,
     list_inputs,
+    ray_scorer,
     refuse_combinations,
+    refuse_local,
     saying_how_to_go_on,
     window_rule_of,
 )
 from aasist_deploy.engines import open_engine
 from aasist_deploy.inputs import NamedInputs
-from aasist_deploy.pipeline import DEFAULT_BATCH, LocalScorer, ScoredFile, window_rule
+from aasist_deploy.pipeline import DEFAULT_BATCH, LocalScorer, ScoredFile, Scorer, window_rule
 from aasist_deploy.pipeline.run import Plan, Shard, score_inputs
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import RowFormat, format_of
@@ -75,6 +81,9 @@ def score(
     window_scores: WindowScoresOption = False,
     decode_workers: DecodeWorkersOption = None,
     decode_in: DecodeInOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
+    scorers: ScorersOption = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
     precision: PrecisionOption = None,
@@ -95,6 +104,7 @@ def score(
       aasist-deploy score aasist calls/ -o scores.csv --resume
       aasist-deploy score aasist shards/*.tar -o part-2.csv --shard 2/8
       aasist-deploy score aasist ASVspoof2019.LA.cm.eval.trl.txt --root flac/ -o scores.csv
+      aasist-deploy score aasist s3://bucket/calls/ -o scores.csv --engine ray --ray-address auto
       find . -name '*.wav' | aasist-deploy score model.onnx - --format jsonl
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
@@ -102,6 +112,8 @@ def score(
     row_format = format_of(output, format_)
     rule = window_rule_of(windows, hop, aggregate)
     part = Shard.parse(shard) if shard else Shard()
+    if engine == "local":
+        refuse_local(ray_address, scorers)
     refuse_combinations(
         output, row_format, resume=resume, sharded=shard is not None, window_scores=window_scores
     )
@@ -127,14 +139,27 @@ def score(
             options={k: str(v) for k, v in way.options.items() if k != "threads"},
         )
         total = None if named.n_files is None else part.n_of(named.n_files)
-        with (
-            saying_how_to_go_on(output),
-            decoders_for(total, decode_workers, decode_in) as (decoders, n_workers),
-            open_engine(path, backend, **way.options) as engine,
-            progress_bar("scoring", total) as progress,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(saying_how_to_go_on(output))
+            scorer: Scorer
+            if engine == "ray":
+                cluster = ray_scorer(
+                    path,
+                    way.backend,
+                    way.options,
+                    address=ray_address,
+                    scorers=scorers,
+                    decode_tasks=decode_workers,
+                )
+                scorer = stack.enter_context(cluster)
+            else:
+                where = decoders_for(total, decode_workers, decode_in)
+                decoders, n_workers = stack.enter_context(where)
+                opened = stack.enter_context(open_engine(path, backend, **way.options))
+                scorer = LocalScorer(opened, decoders, n_workers)
+            progress = stack.enter_context(progress_bar("scoring", total))
             stderr.print(
-                f"backend: {way.says(engine.device)}; window: {window_rule(engine.contract, rule)}",
+                f"backend: {way.says(scorer.device)}; window: {window_rule(scorer.contract, rule)}",
                 style="dim",
                 markup=False,
             )
@@ -151,7 +176,7 @@ def score(
                     stderr.print(f"resumed: {n_done} rows are there already", markup=False)
 
             done = score_inputs(
-                LocalScorer(engine, decoders, n_workers),
+                scorer,
                 named,
                 output,
                 plan,

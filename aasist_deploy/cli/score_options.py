@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,9 +17,9 @@ from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
 from aasist_deploy.pipeline.parquet import work_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from aasist_deploy.pipeline import Decoders
+    from aasist_deploy.pipeline import Decoders, Scorer
     from aasist_deploy.scores import RowFormat
 
 DecodeIn = Literal["threads", "processes"]
@@ -89,6 +89,73 @@ DecodeInOption = Annotated[
         f"row. Default: processes from {PROCESSES_FROM} files on, where starting them is little."
     ),
 ]
+
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="Where the pipeline runs: local (this process), or ray, a Ray cluster (extra ray); "
+        "the output is the same to the byte."
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Cluster of --engine ray, as HOST:PORT or auto, on one of its machines. Default: one "
+        "that is begun on this machine for this run."
+    ),
+]
+ScorersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Engines of --engine ray. Default: one for each machine of the cluster, or each GPU.",
+    ),
+]
+
+
+@contextmanager
+def ray_scorer(
+    model: Path,
+    backend: str,
+    options: Mapping[str, Any],
+    *,
+    address: str | None,
+    scorers: int | None,
+    decode_tasks: int | None,
+) -> Iterator[Scorer]:
+    """Engines on a Ray cluster, connected to or begun here.
+
+    Raises:
+        UsageError: the model needs code that only this machine has.
+        EnvironmentLacks: Ray is not installed, or there is no such cluster.
+    """
+    from aasist_deploy.pipeline.on_ray import RayScorer, ray_cluster
+
+    if options.get("code"):
+        raise UsageError(
+            "--code lies on this machine, and the engines run on others.",
+            fix="export the checkpoint and score the exported file",
+        )
+    on_gpu = (
+        backend == "trt"
+        or options.get("provider", "cpu") != "cpu"
+        or str(options.get("device", "cpu")).startswith("cuda")
+    )
+    with ray_cluster(address, n_cpus=decode_tasks or max(2, usable_cores())):
+        yield RayScorer(
+            model, backend, options, scorers=scorers, on_gpu=on_gpu, decode_tasks=decode_tasks
+        )
+
+
+def refuse_local(address: str | None, scorers: int | None) -> None:
+    """Refuse options of a cluster without one.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for option, value in (("--ray-address", address), ("--scorers", scorers)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --engine ray.", fix="add --engine ray")
 
 
 def window_rule_of(windows: str, hop: float | None, aggregate: str) -> WindowRule:

@@ -1,0 +1,203 @@
+"""Scoring on a Ray cluster of this machine: the rows, bytes and errors of a run in one process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+pytest.importorskip("ray", reason="needs the extra ray")
+pytest.importorskip("onnx", reason="needs the package onnx, to write a model")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+
+from aasist_deploy.cli import app
+from aasist_deploy.engines import open_engine
+from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
+from aasist_deploy.inputs import AudioInput, NamedInputs
+from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
+from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, ray_cluster
+from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
+from tests.cli.tiny_model import write_tiny_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OPTIONS = {"threads": 1}
+N = 50  # more than three tasks of files
+BAD = {5, 17, 18}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("ray-model") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("ray-audio")
+    random = np.random.default_rng(0)
+    made = []
+    for index in range(N):
+        path = folder / f"{index}, a.wav"
+        if index in BAD:
+            path.write_text("no audio")
+        else:
+            wave = random.uniform(-0.5, 0.5, 300 + 90 * index).astype(np.float32)
+            soundfile.write(path, wave, 16_000, subtype="FLOAT")
+        made.append(path)
+    return [*made, folder / "missing.wav"]
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    with ray_cluster(None, n_cpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def scorer(_cluster: None, model: Path) -> RayScorer:
+    return RayScorer(model, "onnx", OPTIONS, scorers=2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch"),
+    [(FIRST, 4), (FIRST, 7), (WindowRule(n_windows=None, hop_s=0.01), 4)],
+    ids=["first", "other batch", "all"],
+)
+def test_rows_and_groups_are_those_of_one_process(
+    rule: WindowRule, batch: int, scorer: RayScorer, model: Path, paths: list[Path]
+) -> None:
+    sources = [AudioInput(path) for path in paths]
+    with open_engine(model, "onnx", **OPTIONS) as engine:
+        local = LocalScorer(engine, InThreads(), 2)
+        assert (scorer.contract, scorer.backend, scorer.device) == (
+            local.contract, local.backend, local.device,
+        )  # fmt: skip
+        expected = list(local.groups(sources, rule=rule, batch=batch))
+    assert list(scorer.groups(sources, rule=rule, batch=batch)) == expected
+    assert sum(len(group) for group in expected) == N + 1
+    assert sum(row.score is None for group in expected for row in group) == len(BAD) + 1
+
+
+def test_audio_in_archives_is_scored(scorer: RayScorer, paths: list[Path], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(paths[9], "nine.wav")
+        archive.add(paths[5], "bad.wav")
+    with NamedInputs([tmp_path / "x.tar"]) as named:
+        ((nine, bad),) = scorer.groups(named, rule=FIRST, batch=4)
+    ((alone,),) = scorer.groups([AudioInput(paths[9])], rule=FIRST, batch=4)
+    assert nine.score == alone.score
+    assert str(nine.path).endswith("x.tar/nine.wav")
+    assert f"{tmp_path}/x.tar/bad.wav cannot be decoded" in str(bad.error)
+
+
+def test_run_begun_in_one_process_goes_on_on_a_cluster_to_the_same_bytes(
+    scorer: RayScorer, model: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    plan = Plan(row_format="csv", batch=4, inputs="all")
+
+    def broken() -> Iterator[AudioInput]:
+        yield from map(AudioInput, paths[:30])
+        raise KeyboardInterrupt
+
+    with open_engine(model, "onnx", **OPTIONS) as engine:
+        local = LocalScorer(engine, InThreads(), 2)
+        score_inputs(local, map(AudioInput, paths), tmp_path / "whole.csv", plan)
+        with pytest.raises(KeyboardInterrupt):
+            score_inputs(local, broken(), tmp_path / "x.csv", plan)
+    done = score_inputs(scorer, map(AudioInput, paths), tmp_path / "x.csv", plan, resume=True)
+    assert 0 < done.n_before < N
+    assert done.n_failed == len(BAD) + 1
+    assert (tmp_path / "x.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_command_line_writes_the_same_bytes_on_either_engine(
+    scorer: RayScorer, model: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    assert scorer.backend == "onnx"  # its cluster is the one that the command finds
+    (tmp_path / "all.txt").write_text("\n".join(map(str, paths)))
+    given = ["score", str(model), str(tmp_path / "all.txt"), "--backend", "onnx", "--threads", "1"]
+    for name in ("local", "ray"):
+        output = ["-o", str(tmp_path / f"{name}.csv"), "--engine", name]
+        result = CliRunner().invoke(app, [*given, *output])
+        assert result.exit_code == 1, result.output
+        assert f"{len(BAD) + 1} of {N + 1} files could not be scored" in result.output
+    assert (tmp_path / "ray.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+
+
+@pytest.mark.parametrize("option", [["--ray-address", "auto"], ["--scorers", "2"]])
+def test_options_of_a_cluster_are_refused_without_one(option: list[str], model: Path) -> None:
+    result = CliRunner().invoke(app, ["score", str(model), str(model), *option])
+    assert isinstance(result.exception, UsageError)
+    assert f"{option[0]} belongs to --engine ray" in str(result.exception)
+
+
+def test_endless_inputs_are_read_a_bounded_number_ahead(
+    scorer: RayScorer, paths: list[Path]
+) -> None:
+    n_read = itertools.count()
+    read = (AudioInput(paths[next(n_read) % 5]) for _ in itertools.repeat(None))
+    groups: Any = scorer.groups(read, rule=FIRST, batch=4)
+    assert len(next(groups)) == 4
+    groups.close()
+    assert next(n_read) <= 12 * FILES_PER_TASK
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
+    model: Path, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(sources: Any, job: Any) -> Any:  # given to Ray by value, not by the name of a module
+        for source in sources:
+            if source.path.name == "deadly.wav":
+                os._exit(1)
+            yield from ray_worker.decoded([source], job)
+
+    monkeypatch.setattr(on_ray, "decoded", deadly)
+    (tmp_path / "deadly.wav").write_bytes(paths[0].read_bytes())
+    sources = [*paths[:4], tmp_path / "deadly.wav", *paths[6:9]]
+    scorer = RayScorer(model, "onnx", OPTIONS)
+    rows = [r for g in scorer.groups(map(AudioInput, sources), rule=FIRST, batch=3) for r in g]
+    assert [row.path for row in rows] == sources
+    assert [row.path.name for row in rows if row.error] == ["deadly.wav"]
+    assert "deadly.wav ended 2 processes that decoded it" in str(rows[4].error)
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_model_that_does_not_open_is_the_error_of_open_engine(tmp_path: Path) -> None:
+    (tmp_path / "none.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelFileError, match=r"^none\.onnx is not an ONNX model"):
+        RayScorer(tmp_path / "none.onnx", "onnx", OPTIONS)
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_gpus_that_the_cluster_lacks_are_one_message(model: Path) -> None:
+    with pytest.raises(EnvironmentLacks, match="has 0 GPUs; 3 are needed"):
+        RayScorer(model, "onnx", OPTIONS, scorers=3, on_gpu=True)
+
+
+def test_machine_with_other_packages_is_refused() -> None:
+    versions = tuple(sorted((versions_of("onnx") | {"numpy": "0.1"}).items()))
+    with pytest.raises(UsageError, match=r"numpy 0\.1 there, .* here"):
+        ray_worker.check_versions("onnx", versions)
+
+
+def test_address_of_rays_client_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match="no streams of results") as raised, ray_cluster("ray://x"):
+        pass
+    assert "--ray-address auto" in str(raised.value.fix)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EnvironmentLacks, match="package ray") as raised, ray_cluster(None):
+        pass
+    assert raised.value.fix == "pip install 'aasist-deploy[ray]'"
