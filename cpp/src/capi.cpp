@@ -165,6 +165,14 @@ aasist_status aasist_options_init(aasist_options* options, size_t size) {
 }
 
 aasist_status aasist_open(const char* path, const aasist_options* options, aasist_model** model) {
+  if (path != nullptr && aasist::is_plan(path)) {
+    if (model != nullptr) *model = nullptr;
+    return guarded([&] {
+      need(model, "model");
+      const auto wanted = options_of(options);
+      *model = new aasist_model{{aasist::read_plan(path), path, wanted}};
+    });
+  }
   return open_model(options, model, path == nullptr ? "" : path, [path] {
     need(path, "path");
     return aasist::read_onnx_file(path);

@@ -42,12 +42,31 @@ class Reader {
     for (const char* key : kJsons) {
       if (const auto at = metadata.find(key); at != metadata.end()) values[key] = parsed(key, at->second);
     }
+    return values;
+  }
+
+  // The known fields of a contract that is one JSON object, as beside a plan.
+  Json fields(const std::string& text) const {
+    const Json given = parsed("contract", text);
+    if (!given.is_object()) throw refuse("its contract is no JSON object.");
+    Json values = Json::object();
+    for (const char* key : kTexts) {
+      if (!given.contains(key)) continue;
+      if (!given[key].is_string()) throw refuse(std::string("the contract's ") + key + " is no text.");
+      values[key] = given[key];
+    }
+    for (const char* key : kJsons) {
+      if (given.contains(key)) values[key] = given[key];
+    }
+    return values;
+  }
+
+  void check_required(const Json& values) const {
     for (const char* key : kRequired) {
       if (!values.contains(key)) {
         throw refuse(std::string("the contract has no ") + key + ".", "export the model again");
       }
     }
-    return values;
   }
 
   int64_t whole(const Json& value, const char* what, int64_t largest = INT64_MAX) const {
@@ -179,34 +198,17 @@ std::optional<StreamLayout> stream_of(const Json& values, const Contract& contra
   return layout;
 }
 
-}  // namespace
-
-size_t Contract::window_of(size_t n) const {
-  if (n_samples) return static_cast<size_t>(*n_samples);
-  const size_t longest = max_samples ? static_cast<size_t>(*max_samples) : n;
-  return std::max(static_cast<size_t>(min_samples), std::min(n, longest));
-}
-
-std::string Contract::lengths() const {
-  if (n_samples) return std::to_string(*n_samples);
-  if (max_samples) return std::to_string(min_samples) + " to " + std::to_string(*max_samples);
-  return std::to_string(min_samples) + " or more";
-}
-
-Contract read_contract(const OnnxFile& file, const std::string& name) {
-  const Reader reader(name);
-  const auto schema = file.metadata.find("schema");
-  if (schema == file.metadata.end()) {
-    throw Error(AASIST_MODEL_FILE, name + " carries no contract: it does not say what it takes and what it gives.",
-                "export the checkpoint with: aasist-deploy export CHECKPOINT -o model.onnx");
-  }
-  const bool is_stream = schema->second == kStreamSchema;
-  if (schema->second != kSchema && !is_stream) {
-    throw reader.refuse("The model's contract is '" + schema->second + "'; this version reads '" + kSchema + "' and '" +
+void check_schema(const std::string& schema, const Reader& reader) {
+  if (schema != kSchema && schema != kStreamSchema) {
+    throw reader.refuse("The model's contract is '" + schema + "'; this version reads '" + kSchema + "' and '" +
                             kStreamSchema + "'.",
                         "use the version of aasist-deploy that wrote the file, or export it again");
   }
-  const Json values = reader.fields(file.metadata);
+}
+
+// Of the version that was checked.
+Contract contract_of(const Json& values, const Reader& reader) {
+  reader.check_required(values);
   check_words(values, reader);
 
   Contract contract;
@@ -244,9 +246,34 @@ Contract read_contract(const OnnxFile& file, const std::string& name) {
   const Json& topk = reader.mapping(values, "topk");
   if (topk.contains("method") && topk["method"].is_string()) contract.topk_method = topk["method"];
   contract.calibration = calibration_of(values, reader);
-  contract.stream = stream_of(values, contract, is_stream, longest, reader);
+  contract.stream = stream_of(values, contract, values["schema"] == kStreamSchema, longest, reader);
   contract.json = values.dump();
+  return contract;
+}
 
+}  // namespace
+
+size_t Contract::window_of(size_t n) const {
+  if (n_samples) return static_cast<size_t>(*n_samples);
+  const size_t longest = max_samples ? static_cast<size_t>(*max_samples) : n;
+  return std::max(static_cast<size_t>(min_samples), std::min(n, longest));
+}
+
+std::string Contract::lengths() const {
+  if (n_samples) return std::to_string(*n_samples);
+  if (max_samples) return std::to_string(min_samples) + " to " + std::to_string(*max_samples);
+  return std::to_string(min_samples) + " or more";
+}
+
+Contract read_contract(const OnnxFile& file, const std::string& name) {
+  const Reader reader(name);
+  const auto schema = file.metadata.find("schema");
+  if (schema == file.metadata.end()) {
+    throw Error(AASIST_MODEL_FILE, name + " carries no contract: it does not say what it takes and what it gives.",
+                "export the checkpoint with: aasist-deploy export CHECKPOINT -o model.onnx");
+  }
+  check_schema(schema->second, reader);  // before anything else of it is understood
+  Contract contract = contract_of(reader.fields(file.metadata), reader);
   if (contract.graph_sha256 != file.graph_sha256) {
     const auto said = contract.graph_sha256.empty() ? "nothing" : contract.graph_sha256.substr(0, 12);
     throw Error(AASIST_MODEL_FILE,
@@ -255,6 +282,13 @@ Contract read_contract(const OnnxFile& file, const std::string& name) {
                 "export the checkpoint again; a graph edited on purpose needs a new contract");
   }
   return contract;
+}
+
+Contract parse_contract(const std::string& json, const std::string& name) {
+  const Reader reader(name);
+  const Json values = reader.fields(json);
+  check_schema(values.value("schema", std::string()), reader);
+  return contract_of(values, reader);
 }
 
 }  // namespace aasist

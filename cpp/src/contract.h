@@ -60,4 +60,7 @@ struct Contract {
 // Throws Error(AASIST_MODEL_FILE).
 Contract read_contract(const OnnxFile& file, const std::string& name);
 
+// The same of a contract that is one JSON object, as a plan has it; the hash of a graph is not looked at.
+Contract parse_contract(const std::string& json, const std::string& name);
+
 }  // namespace aasist

@@ -9,6 +9,7 @@
 #include "audio.h"
 #include "error.h"
 #include "session.h"
+#include "trt.h"
 
 namespace aasist {
 namespace {
@@ -34,6 +35,13 @@ Engine::Engine(const OnnxFile& file, const std::string& name, const EngineOption
   }
   if (contract_.largest_batch) max_batch_ = std::min(max_batch_, static_cast<size_t>(*contract_.largest_batch));
   backend_ = std::make_unique<Session>(file, contract_, options.threads > 0 ? options.threads : usable_cores(), name);
+}
+
+Engine::Engine(const PlanFile& plan, const std::string& path, const EngineOptions& options)
+    : contract_(plan.contract), max_batch_(std::min(options.max_batch, static_cast<size_t>(plan.max_batch()))) {
+  contract_.smallest_batch = 1;  // the backend fills up what a profile does not hold
+  contract_.largest_batch = plan.max_batch();
+  backend_ = open_plan(plan, path);
 }
 
 Engine::~Engine() = default;

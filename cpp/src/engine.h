@@ -1,4 +1,4 @@
-// A loaded model: the contract and a session of ONNX Runtime.
+// A loaded model: the contract and what runs it.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "backend.h"
 #include "contract.h"
+#include "plan_file.h"
 
 namespace aasist {
 
@@ -22,6 +23,8 @@ class Engine {
  public:
   // Throws Error: AASIST_MODEL_FILE, AASIST_USAGE (a precision that a CPU does not run), AASIST_ENVIRONMENT.
   Engine(const OnnxFile& file, const std::string& name, const EngineOptions& options);
+  // A TensorRT plan, whose precision is that of its GPU. Throws Error as open_plan does.
+  Engine(const PlanFile& plan, const std::string& path, const EngineOptions& options);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

@@ -96,18 +96,18 @@ std::string text_of(const Field& field) {
   return text;
 }
 
-std::string sha256_of(const Field& field) {
+}  // namespace
+
+std::string sha256_of(const uint8_t* bytes, size_t n_bytes) {
   SHA2_CTX context;
   SHA256Init(&context);
-  SHA256Update(&context, field.bytes, field.size);
+  SHA256Update(&context, bytes, n_bytes);
   char text[SHA256_DIGEST_STRING_LENGTH];
   SHA256End(&context, text);
   return text;
 }
 
-}  // namespace
-
-OnnxFile read_onnx_file(const std::string& path) {
+std::vector<uint8_t> read_model_bytes(const std::string& path) {
   const auto unreadable = [&path](const std::string& reason) {
     return Error(AASIST_MODEL_FILE, path + " cannot be read: " + reason + ".", "check the path and its permissions");
   };
@@ -125,8 +125,10 @@ OnnxFile read_onnx_file(const std::string& path) {
   std::vector<uint8_t> content(static_cast<size_t>(n_bytes));
   stream.read(reinterpret_cast<char*>(content.data()), static_cast<std::streamsize>(n_bytes));
   if (static_cast<uint64_t>(stream.gcount()) != n_bytes) throw unreadable("it became shorter while it was read");
-  return parse_onnx(std::move(content), path);
+  return content;
 }
+
+OnnxFile read_onnx_file(const std::string& path) { return parse_onnx(read_model_bytes(path), path); }
 
 OnnxFile parse_onnx(std::vector<uint8_t> content, const std::string& name) {
   OnnxFile file;
@@ -168,7 +170,7 @@ OnnxFile parse_onnx(std::vector<uint8_t> content, const std::string& name) {
   if (n_graphs > 1) {  // a runtime would merge them, and the hash would be that of the last
     throw Error(AASIST_MODEL_FILE, name + " is damaged: it holds " + std::to_string(n_graphs) + " graphs.");
   }
-  file.graph_sha256 = sha256_of(graph);
+  file.graph_sha256 = sha256_of(graph.bytes, graph.size);
   file.content = std::move(content);
   return file;
 }

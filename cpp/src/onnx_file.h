@@ -14,6 +14,12 @@ struct OnnxFile {
   std::string graph_sha256;  // lower-case hexadecimal
 };
 
+// The bytes of a regular file. Throws Error(AASIST_MODEL_FILE).
+std::vector<uint8_t> read_model_bytes(const std::string& path);
+
+// SHA-256 in lower-case hexadecimal.
+std::string sha256_of(const uint8_t* bytes, size_t n_bytes);
+
 // Throws Error(AASIST_MODEL_FILE): no such file, not ONNX, or cut short.
 OnnxFile read_onnx_file(const std::string& path);
 

@@ -76,7 +76,9 @@ typedef struct aasist_options {
 AASIST_API aasist_status aasist_options_init(aasist_options* options, size_t size);
 
 /* Opens an exported .onnx file: reads its contract, checks the hash of its graph, and gives the bytes
- * that were checked to ONNX Runtime. `options` may be NULL. On failure *model is NULL. */
+ * that were checked to ONNX Runtime. A .plan file is opened with the .json beside it by TensorRT, on the GPU that is
+ * current, where the library was built with it (AASIST_ENVIRONMENT elsewhere). `options` may be NULL. On failure
+ * *model is NULL. */
 AASIST_API aasist_status aasist_open(const char* path, const aasist_options* options, aasist_model** model);
 /* The same for a file in memory, which may be freed afterwards. */
 AASIST_API aasist_status aasist_open_bytes(const void* bytes, size_t n_bytes, const aasist_options* options,
