@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 FILES_PER_TASK: Final = 16  # a task costs Ray a millisecond, in which one or two files are decoded
 STORE_BYTES: Final = 256 << 20  # memory for windows under way, of a cluster that is begun here
 _ATTEMPTS: Final = 2  # of a file that ends the process that decodes it, as in `isolated`
+_CONNECT_S: Final = 10.0
 _BLOCKS_AHEAD: Final = 4  # of one task, in pairs of a block and its parts
 
 Place = tuple[Any, int]  # reference of a block, and a window's place in it
@@ -68,9 +70,12 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
     mine = not ray.is_initialized()
     if mine:
         begin: dict[str, Any] = {"address": address}
-        if address is None:
+        if address is not None:
+            _require_listener(address)
+        else:
             begin = {
                 "address": "local",
+                "_node_ip_address": "127.0.0.1",  # nobody else's business
                 "num_cpus": n_cpus,
                 "object_store_memory": STORE_BYTES,
                 "include_dashboard": False,
@@ -81,13 +86,37 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
             reason = " ".join(str(error).split())[:300]
             raise EnvironmentLacks(
                 f"There is no Ray cluster at {address or 'this machine'} ({reason}).",
-                fix="`ray status` on one of its machines says its address",
+                fix="`ray status` on one of its machines says its address; for a cluster with a token "
+                "set RAY_AUTH_MODE=token",
             ) from error
     try:
         yield
     finally:
         if mine:
             ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Refuse an address at which nothing listens; Ray tries for minutes.
+
+    Raises:
+        UsageError: it is not like HOST:PORT.
+        EnvironmentLacks: nothing answers there.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"--ray-address is '{address}'; it must be auto or like HOST:6379.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise EnvironmentLacks(
+            f"Nothing answers at {address} ({error.strerror or error})."
+            if isinstance(error, OSError)
+            else f"{address} has no such port.",
+            fix="`ray status` on a machine of the cluster says its address",
+        ) from error
 
 
 class RayScorer:

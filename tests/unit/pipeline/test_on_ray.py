@@ -22,7 +22,7 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs
 from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
-from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, ray_cluster
+from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, _require_listener, ray_cluster
 from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
 from tests.cli.tiny_model import write_tiny_model
 
@@ -58,8 +58,10 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
-    with ray_cluster(None, n_cpus=2):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a token in the user's folder
+        with ray_cluster(None, n_cpus=2):
+            yield
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +196,21 @@ def test_address_of_rays_client_is_refused_with_what_to_do() -> None:
     with pytest.raises(UsageError, match="no streams of results") as raised, ray_cluster("ray://x"):
         pass
     assert "--ray-address auto" in str(raised.value.fix)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "said"),
+    [
+        ("127.0.0.1:1", EnvironmentLacks, "Nothing answers at 127.0.0.1:1"),
+        ("127.0.0.1:99999", EnvironmentLacks, "99999"),
+        ("head", UsageError, "must be auto or like HOST:6379"),
+    ],
+)
+def test_address_without_a_cluster_is_refused_at_once(
+    address: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        _require_listener(address)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
