@@ -129,7 +129,8 @@ def ray_scorer(
         UsageError: the model needs code that only this machine has.
         EnvironmentLacks: Ray is not installed, or there is no such cluster.
     """
-    from aasist_deploy.pipeline.on_ray import RayScorer, ray_cluster
+    from aasist_deploy.pipeline.on_ray import RayScorer
+    from aasist_deploy.pipeline.ray_connection import ray_cluster
 
     if options.get("code"):
         raise UsageError(

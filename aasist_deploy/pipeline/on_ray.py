@@ -9,12 +9,10 @@ decoder crashes, where here the one file gets a row that says so.
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -25,7 +23,6 @@ from aasist_deploy.pipeline.run import versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.inputs import AudioInput
@@ -33,90 +30,10 @@ if TYPE_CHECKING:
     from aasist_deploy.pipeline.windows import WindowRule
 
 FILES_PER_TASK: Final = 16  # a task costs Ray a millisecond, in which one or two files are decoded
-STORE_BYTES: Final = 256 << 20  # memory for windows under way, of a cluster that is begun here
 _ATTEMPTS: Final = 2  # of a file that ends the process that decodes it, as in `isolated`
-_CONNECT_S: Final = 10.0
 _BLOCKS_AHEAD: Final = 4  # of one task, in pairs of a block and its parts
 
 Place = tuple[Any, int]  # reference of a block, and a window's place in it
-
-
-@contextmanager
-def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[None]:
-    """Connect to a cluster, or begin one on this machine and end it afterwards.
-
-    Args:
-        address: `HOST:PORT` of its head or "auto", from one of its machines; None to begin one.
-        n_cpus: Decoding tasks at a time of a cluster that is begun here.
-
-    Raises:
-        EnvironmentLacks: Ray is not installed, or the cluster does not answer.
-        UsageError: an address of Ray's client, which cannot stream results.
-    """
-    if address is not None and address.startswith("ray://"):
-        raise UsageError(
-            f"{address} is an address for Ray's client, which has no streams of results.",
-            fix="run this command on a machine of the cluster, with --ray-address auto",
-        )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to its maker
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise EnvironmentLacks(
-            "Scoring on a cluster needs the package ray, which is not installed.",
-            fix="pip install 'aasist-deploy[ray]'",
-        ) from error
-    mine = not ray.is_initialized()
-    if mine:
-        begin: dict[str, Any] = {"address": address}
-        if address is not None:
-            _require_listener(address)
-        else:
-            begin = {
-                "address": "local",
-                "_node_ip_address": "127.0.0.1",  # nobody else's business
-                "num_cpus": n_cpus,
-                "object_store_memory": STORE_BYTES,
-                "include_dashboard": False,
-            }
-        try:
-            ray.init(**begin, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise EnvironmentLacks(
-                f"There is no Ray cluster at {address or 'this machine'} ({reason}).",
-                fix="`ray status` on one of its machines says its address; for a cluster with a token "
-                "set RAY_AUTH_MODE=token",
-            ) from error
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Refuse an address at which nothing listens; Ray tries for minutes.
-
-    Raises:
-        UsageError: it is not like HOST:PORT.
-        EnvironmentLacks: nothing answers there.
-    """
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise UsageError(f"--ray-address is '{address}'; it must be auto or like HOST:6379.")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise EnvironmentLacks(
-            f"Nothing answers at {address} ({error.strerror or error})."
-            if isinstance(error, OSError)
-            else f"{address} has no such port.",
-            fix="`ray status` on a machine of the cluster says its address",
-        ) from error
 
 
 class RayScorer:
@@ -194,7 +111,13 @@ class RayScorer:
         rule.check(self.contract)
         batch = batch if self.contract.n_samples is not None else 1
         calibration = calibration_of(self.contract)
-        job = Job(contract=self.contract, rule=rule, backend=self.backend, versions=self._versions)
+        job = Job(
+            contract=self.contract,
+            rule=rule,
+            backend=self.backend,
+            versions=self._versions,
+            folder=str(Path.cwd()),
+        )
         limit = 2 * len(self._actors) + 1  # batches under way
         under_way: deque[Any] = deque()
         batches: list[tuple[Any, list[HeardFile]]] = []

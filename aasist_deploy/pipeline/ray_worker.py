@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,12 +59,14 @@ class Job:
         rule: Which windows are scored.
         backend: Whose packages `versions` has.
         versions: Those of the driver; other ones could give other samples.
+        folder: Where the driver runs: paths of inputs may be relative to it.
     """
 
     contract: ModelContract
     rule: WindowRule
     backend: str
     versions: Mapping[str, str]
+    folder: str
 
 
 def decoded(sources: Sequence[AudioInput], job: Job) -> Iterator[NDArray[np.float32] | list[Part]]:
@@ -78,6 +80,8 @@ def decoded(sources: Sequence[AudioInput], job: Job) -> Iterator[NDArray[np.floa
         UsageError: other versions of the libraries are installed here than there.
     """
     check_versions(job.backend, tuple(sorted(job.versions.items())))
+    with suppress(OSError):  # a machine that lacks it may still see absolute paths and addresses
+        os.chdir(job.folder)
     wanted = wanted_of(job.contract, job.rule)
     held: list[NDArray[np.float32]] = []
     parts: list[Part] = []

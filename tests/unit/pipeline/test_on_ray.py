@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,13 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs
 from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
-from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, _require_listener, ray_cluster
+from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer
+from aasist_deploy.pipeline.ray_connection import ray_cluster, require_listener
 from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
 from tests.cli.tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 OPTIONS = {"threads": 1}
 N = 50  # more than three tasks of files
@@ -99,6 +100,17 @@ def test_audio_in_archives_is_scored(scorer: RayScorer, paths: list[Path], tmp_p
     assert nine.score == alone.score
     assert str(nine.path).endswith("x.tar/nine.wav")
     assert f"{tmp_path}/x.tar/bad.wav cannot be decoded" in str(bad.error)
+
+
+def test_relative_names_are_of_the_folder_where_the_command_runs(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(paths[0].parent)
+    ((row, missing),) = scorer.groups(
+        [AudioInput(Path(paths[9].name)), AudioInput(Path("none.wav"))], rule=FIRST, batch=4
+    )
+    assert row.error is None
+    assert missing.error == "none.wav does not exist."
 
 
 def test_run_begun_in_one_process_goes_on_on_a_cluster_to_the_same_bytes(
@@ -210,7 +222,7 @@ def test_address_without_a_cluster_is_refused_at_once(
     address: str, error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
-        _require_listener(address)
+        require_listener(address)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
