@@ -56,6 +56,12 @@ from aasist_deploy.cli.export_precision import (
     lower_onnx,
 )
 from aasist_deploy.cli.export_stream import StreamOption, check_stream, export_for_streams
+from aasist_deploy.cli.export_triton import (
+    InstancesOption,
+    PlanOption,
+    TritonDeviceOption,
+    TritonRequest,
+)
 from aasist_deploy.cli.export_web import OrtWebOption
 from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
 from aasist_deploy.errors import UsageError
@@ -145,6 +151,9 @@ def export(
     for_sm: ForSmOption = None,
     report: ReportOption = None,
     no_cache: NoCacheOption = False,
+    plan: PlanOption = None,
+    triton_device: TritonDeviceOption = None,
+    instances: InstancesOption = None,
     ort_web: OrtWebOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -167,6 +176,7 @@ def export(
       aasist-deploy export aasist --to trt --profile 1,8,32 -o aasist.plan
       aasist-deploy export aasist.onnx --to trt -o aasist.plan
       aasist-deploy export aasist --to cpp -o my-program/
+      aasist-deploy export aasist.onnx --to triton -o models/
       aasist-deploy export aasist --to web -o my-page/
     """  # noqa: D301  # \b keeps the lines of the example
     request = PlanRequest(
@@ -184,6 +194,8 @@ def export(
         no_cache=no_cache,
     )
     check_destination(to, output, request)
+    triton = TritonRequest(plan=plan, device=triton_device, instances=instances)
+    triton.check(to)
     if ort_web is not None and to != "web":
         raise UsageError("--ort-web is given without --to web.", fix="add --to web")
     if stream:
@@ -218,6 +230,11 @@ def export(
         build_and_print(Path(checkpoint), output, request, json_=json_, exported=None)
         return
     target = output.with_suffix(".onnx")
+    if to == "triton":
+        if from_onnx and not must_be_lowered(Path(checkpoint), precision):
+            triton.write_and_print(checkpoint, Path(checkpoint), output, json_=json_, exported=None)
+            return
+        target = triton.target(checkpoint, output)
     if to == "cpp":
         from aasist_deploy.cli.export_cpp import bundle_and_print, bundle_target
 
@@ -276,6 +293,8 @@ def export(
     (stderr if json_ else stdout).print(line, markup=False)  # one JSON object alone on stdout
     if to == "trt":
         build_and_print(target, output, request, json_=json_, exported=said)
+    if to == "triton":
+        triton.write_and_print(checkpoint, target, output, json_=json_, exported=said)
     if to == "cpp":
         bundle_and_print(target, output, json_=json_, exported=said)
     if to == "web":
