@@ -27,7 +27,7 @@ from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.evaluate import Evaluation, evaluate, metrics_of, report_of
 from aasist_deploy.metrics import Bootstrap, Compat, MetricsSummary, Unit
-from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
+from aasist_deploy.pipeline import best_batch, window_rule
 from aasist_deploy.report import N_BOOTSTRAP, write_report
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import speaker_column, write_scores_txt
@@ -155,7 +155,7 @@ def eval_(
         evaluation = _evaluate(
             engine,
             trials,
-            batch or project.batch or DEFAULT_BATCH,
+            batch or project.batch or best_batch(engine),
             folder / ROWS,
             resume=resume,
             options={k: str(v) for k, v in way.options.items() if k != "threads"},

@@ -66,7 +66,12 @@ CodeOption = Annotated[
     ),
 ]
 BatchOption = Annotated[
-    int | None, typer.Option(min=1, help="Windows scored together. Default: 8.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Windows scored together. Default: what the engine takes best, 8 on a CPU and a full "
+        "batch on a GPU; 8 for scan and robustness.",
+    ),
 ]
 
 

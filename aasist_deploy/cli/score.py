@@ -44,7 +44,7 @@ from aasist_deploy.cli.score_options import (
 )
 from aasist_deploy.engines import open_engine
 from aasist_deploy.inputs import NamedInputs
-from aasist_deploy.pipeline import DEFAULT_BATCH, LocalScorer, ScoredFile, Scorer, window_rule
+from aasist_deploy.pipeline import LocalScorer, ScoredFile, Scorer, window_rule
 from aasist_deploy.pipeline.run import Plan, Shard, score_inputs
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import RowFormat, format_of
@@ -129,15 +129,6 @@ def score(
             precision=precision,
             hint=hint,
         )
-        plan = Plan(
-            row_format=row_format,
-            rule=rule,
-            window_scores=window_scores,
-            batch=batch or project.batch or DEFAULT_BATCH,
-            shard=part,
-            inputs=named.digest,
-            options={k: str(v) for k, v in way.options.items() if k != "threads"},
-        )
         total = None if named.n_files is None else part.n_of(named.n_files)
         with ExitStack() as stack:
             stack.enter_context(saying_how_to_go_on(output))
@@ -162,6 +153,15 @@ def score(
                 f"backend: {way.says(scorer.device)}; window: {window_rule(scorer.contract, rule)}",
                 style="dim",
                 markup=False,
+            )
+            plan = Plan(
+                row_format=row_format,
+                rule=rule,
+                window_scores=window_scores,
+                batch=batch or project.batch or scorer.best_batch,
+                shard=part,
+                inputs=named.digest,
+                options={k: str(v) for k, v in way.options.items() if k != "threads"},
             )
             (task,) = progress.task_ids
 

@@ -28,6 +28,10 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 # nothing on a CPU and would need gigabytes.
 DEFAULT_MAX_BATCH: Final = 16
 
+# A CPU scores as many windows a second one by one as sixteen at once (docs/scoring.md has the
+# figures); eight of them keep what surrounds an engine out of its way, in little memory.
+CPU_BATCH: Final = 8
+
 # By which part a node may have a higher score than one that another engine put before it, and still
 # count as equal: the rounding of scores in float32, whose steps are 1.2e-7. Measured on RawGAT-ST
 # with random weights, six real clips and noise: 0.
@@ -162,6 +166,11 @@ class BaseEngine(Closable):
         self.max_batch = max(1, min(limits))
         held = contract.calibration
         self._calibration = None if held is None else Calibration.from_dict(held)
+
+    @property
+    def best_batch(self) -> int:
+        """How many waves are best scored together when nobody says; a GPU takes all it can."""
+        return min(self.max_batch, CPU_BATCH)
 
     def score(self, waves: Waves) -> NDArray[np.float32]:
         """Score a batch of waves.

@@ -99,6 +99,11 @@ class OnnxEngine(BaseEngine):
                 device_id=device_id,
             )
 
+    @property
+    def best_batch(self) -> int:
+        """All that is run at once on a GPU; on a CPU as any engine."""
+        return super().best_batch if self._provider == "cpu" else self.max_batch
+
     def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
         """Which nodes each graph pooling kept, best first: pool name -> (B, k) indices.
 

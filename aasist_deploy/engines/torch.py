@@ -78,6 +78,11 @@ class TorchEngine(BaseEngine):
         where = f"{torch.get_num_threads()} threads" if self._device.type == "cpu" else "float32"
         super().__init__(contract, f"{self._device}, {where}", max_batch)
 
+    @property
+    def best_batch(self) -> int:
+        """All that is run at once on a GPU; on a CPU as any engine."""
+        return super().best_batch if self._device.type == "cpu" else self.max_batch
+
     def pooling_orders(self, waves: Waves) -> dict[str, NDArray[np.int64]]:
         """Which nodes each graph pooling kept, best first: pool name -> (B, k) indices."""
         return self.score_observed(waves)[1]

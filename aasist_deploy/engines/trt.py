@@ -105,6 +105,11 @@ class TrtEngine(BaseEngine):
         where = f"{gpu.name} (GPU {gpu.index}), {tensorrt.title} through {self._cuda.driver.name}"
         super().__init__(contract, where, max_batch=largest)
 
+    @property
+    def best_batch(self) -> int:
+        """The largest batch of the plan."""
+        return self.max_batch
+
     def run(self, waves: Waves) -> dict[str, NDArray[np.float32]]:
         """All outputs of the model by name, for the same input as `score`.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.inputs import AudioInput
-from aasist_deploy.pipeline.batches import LocalScorer, Scorer
+from aasist_deploy.pipeline.batches import DEFAULT_BATCH, LocalScorer, Scorer, best_batch
 from aasist_deploy.pipeline.rows import ScoredFile
 from aasist_deploy.pipeline.stages import Decoders, InThreads
 from aasist_deploy.pipeline.windows import FIRST, WindowRule, window_of, window_rule
@@ -30,12 +30,12 @@ __all__ = [
     "ScoredFile",
     "Scorer",
     "WindowRule",
+    "best_batch",
     "score_files",
     "window_of",
     "window_rule",
 ]
 
-DEFAULT_BATCH: Final = 8
 DECODE_WORKERS: Final = 4  # two keep a CPU engine busy many times over; more help on slow disks
 
 

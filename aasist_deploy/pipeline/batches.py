@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 Wave = TypeVar("Wave")
 
+DEFAULT_BATCH: Final = 8  # of an engine that does not say what is best for it
+
 # A group ends after so many times the batch, however few of its files could be decoded.
 _FILES_PER_WINDOW: Final = 16
 
@@ -63,6 +65,11 @@ class Described(Protocol):
 
 class Scorer(Described, Protocol):
     """Something that scores files: the engine of this process, or engines of a cluster."""
+
+    @property
+    def best_batch(self) -> int:
+        """How many windows are best scored together when nobody says."""
+        ...
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
@@ -214,6 +221,12 @@ def note_in_log(file: HeardFile) -> None:
         log.log(level, "%s: %s", file.path, about.note)
 
 
+def best_batch(engine: Engine) -> int:
+    """How many windows are best scored together by an engine, in its own words."""
+    said = getattr(engine, "best_batch", DEFAULT_BATCH)
+    return said if isinstance(said, int) else DEFAULT_BATCH
+
+
 def calibration_of(contract: ModelContract) -> Calibration | None:
     """The calibration of a model, if it has one."""
     return None if contract.calibration is None else Calibration.from_dict(contract.calibration)
@@ -231,6 +244,7 @@ class LocalScorer:
     def __init__(self, engine: Engine, decoders: Decoders, decode_workers: int) -> None:
         self._engine, self._decoders, self._workers = engine, decoders, decode_workers
         self.contract, self.backend, self.device = engine.contract, engine.backend, engine.device
+        self.best_batch = best_batch(engine)
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int

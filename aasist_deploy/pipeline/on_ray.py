@@ -94,8 +94,7 @@ class RayScorer:
             actor.remote(name, model.name, backend, dict(options)) for _ in range(n_scorers)
         ]
         self.contract: ModelContract
-        self.contract, self.backend, self.device, versions = self._agreed()
-        self._versions = versions
+        self.contract, self.backend, self.device, self._versions, self.best_batch = self._agreed()
         self._next = 0
         self._decoded: Any = ray.remote(decoded).options(
             num_cpus=1,
@@ -145,10 +144,10 @@ class RayScorer:
         while waiting:
             yield rows()
 
-    def _agreed(self) -> tuple[ModelContract, str, str, dict[str, str]]:
+    def _agreed(self) -> tuple[ModelContract, str, str, dict[str, str], int]:
         """What all engines are; refuses a cluster whose machines differ."""
         all_about = [self._get(actor.about.remote()) for actor in self._actors]
-        contract, backend, device, versions = all_about[0]
+        contract, backend, device, versions, best = all_about[0]
         devices = sorted({about[2] for about in all_about})
         if len(devices) > 1:
             raise UsageError(
@@ -163,7 +162,7 @@ class RayScorer:
                 f"Machines of the cluster have other packages than this one: {other}, here {here}.",
                 fix="install the same versions everywhere, e.g. in the cluster's image",
             )
-        return contract, backend, device, versions
+        return contract, backend, device, versions, best
 
     def _submit(self, places: Sequence[Place]) -> Any:  # noqa: ANN401
         blocks: dict[Any, int] = {}

@@ -18,7 +18,7 @@ import numpy as np
 
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import AasistDeployError, UsageError
-from aasist_deploy.pipeline.batches import HeardFile, wanted_of, windows_of
+from aasist_deploy.pipeline.batches import HeardFile, best_batch, wanted_of, windows_of
 from aasist_deploy.pipeline.run import versions_of
 from aasist_deploy.pipeline.stages import sound_of
 
@@ -153,8 +153,8 @@ class ScoringActor:
                 said = str(error).replace(f"{folder}/", "")
                 self._refusal = type(error)(said, fix=error.fix)
 
-    def about(self) -> tuple[ModelContract, str, str, dict[str, str]]:
-        """Contract, backend, device, and versions of the libraries.
+    def about(self) -> tuple[ModelContract, str, str, dict[str, str], int]:
+        """Contract, backend, device, versions of the libraries, and the best batch.
 
         Raises:
             AasistDeployError: as `open_engine` raised it.
@@ -162,7 +162,8 @@ class ScoringActor:
         if self._refusal is not None:
             raise self._refusal
         engine = self._engine
-        return engine.contract, engine.backend, engine.device, versions_of(engine.backend)
+        versions = versions_of(engine.backend)
+        return engine.contract, engine.backend, engine.device, versions, best_batch(engine)
 
     def score(self, places: Sequence[tuple[int, int]], *blocks: NDArray[np.float32]) -> list[float]:
         """Score a batch.

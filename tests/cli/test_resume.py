@@ -183,6 +183,28 @@ def test_shards_merge_to_the_bytes_of_one_run(
     assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+@pytest.mark.parametrize(("options", "batch"), [([], 3), (["--batch", "5"], 5)])
+def test_batch_is_what_the_engine_says_is_best_unless_one_is_given(
+    options: list[str],
+    batch: int,
+    cli: Callable[..., Any],
+    fake_engine: Any,
+    fake_model: Callable[..., Path],
+    manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fake_engine, "best_batch", 3)
+    output = tmp_path / "x.csv"
+    assert cli("score", fake_model(), manifest, "-o", output, *options).code == 0
+    dataset = ("--dataset", "manifest", "--root", manifest, "--out", tmp_path / "results")
+    assert cli("eval", fake_model(), *dataset, *options).code == 0
+    for rows in (output, tmp_path / "results" / "rows.jsonl"):
+        found = read_journal(rows)
+        assert found is not None
+        assert found[0]["batch"] == batch
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

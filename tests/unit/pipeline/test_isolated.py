@@ -77,8 +77,9 @@ def samples_of(decoders: Any, source: AudioInput, wanted: Wanted) -> NDArray[np.
 
 
 def test_samples_are_those_of_threads(processes: InProcesses, wav: Callable[..., Path]) -> None:
-    long = AudioInput(wav("long.wav", 0.3, 3 * PIECE_SAMPLES + 17))
-    inside = AudioInput(Path("x.tar/a.wav"), content=long.path.read_bytes())
+    path = wav("long.wav", 0.3, 3 * PIECE_SAMPLES + 17)
+    long = AudioInput(path)
+    inside = AudioInput(Path("x.tar/a.wav"), content=path.read_bytes())
     for source in (long, inside):
         for wanted in (FIRST, ALL):
             got = samples_of(processes, source, wanted)
