@@ -147,7 +147,7 @@ function redraw() {
     byId("figure").hidden = false;
     const end = live ? Math.max(rows.at(-1).endS, liveSeconds) : audio.nSamples / contract.sample_rate_hz;
     const from = live ? Math.max(0, end - LIVE_SHOWN_S) : 0;
-    drawChart(byId("chart"), rows, chosenThreshold(), from, Math.max(end, from + 5));
+    drawChart(byId("chart"), rows, chosenThreshold(), from, live ? Math.max(end, from + 5) : end);
     summarise();
   });
 }
@@ -232,14 +232,15 @@ const heard = {
   },
   heard: ({ seconds, missing }) => {
     liveSeconds = seconds;
-    if (missing > 0) say(`Listening: the first score in ${missing.toFixed(1)} s`);
+    if (missing > 0) say(`Listening: a window is full in ${missing.toFixed(1)} s`);
+    else if (!rows.length) say("Listening: scoring the first window");
   },
   "live-window": ({ row, nSkipped }) => {
     showNumbers(row);
     byId("meaning").textContent = `Score of the last ${(row.endS - row.startS).toFixed(2)} s. Higher means more likely bona fide.`;
     say(`Listening, ${row.endS.toFixed(0)} s`);
     byId("notes").replaceChildren();
-    if (nSkipped) note(`This machine needs ${(row.ms / 1000).toFixed(1)} s for a window: ${nSkipped} windows were left out so far.`);
+    if (nSkipped) note(`This machine needs ${(row.ms / 1000).toFixed(1)} s for a window; left out so far: ${nSkipped}.`);
     if (row.silent) note("The microphone gives digital silence; the score means nothing.");
     addRow(row);
   },
@@ -357,6 +358,8 @@ function wire() {
     });
   }
 }
+
+addEventListener("resize", () => rows.length && redraw());
 
 function startMicrophoneAgain() {
   endMicrophone();

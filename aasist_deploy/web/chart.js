@@ -1,7 +1,7 @@
 // The score over time as SVG: one mark for each window, at its middle.
 
 const SVG = "http://www.w3.org/2000/svg";
-const SIZE = { width: 720, height: 260, left: 48, right: 14, top: 14, bottom: 40 };
+const SIZE = { height: 260, left: 44, right: 14, top: 16, bottom: 26 };
 
 function drawn(parent, name, attributes, text) {
   const element = document.createElementNS(SVG, name);
@@ -25,7 +25,8 @@ const short = (value) => String(Number(value.toPrecision(6)));
 // rows: [{startS, endS, score}]; threshold: {name, value} or null; fromS..toS: what is shown.
 function drawChart(svg, rows, threshold, fromS, toS) {
   svg.replaceChildren();
-  svg.setAttribute("viewBox", `0 0 ${SIZE.width} ${SIZE.height}`);
+  const width = Math.max(280, svg.clientWidth); // in its own pixels, so that letters keep their size
+  svg.setAttribute("viewBox", `0 0 ${width} ${SIZE.height}`);
   const shown = rows.filter((row) => row.endS > fromS);
   if (!shown.length) return;
   const scores = shown.map((row) => row.score);
@@ -34,18 +35,17 @@ function drawChart(svg, rows, threshold, fromS, toS) {
   const room = Math.max(0.5, (high - low) * 0.08);
   low -= room;
   high += room;
-  const x = (s) => SIZE.left + ((s - fromS) / (toS - fromS)) * (SIZE.width - SIZE.left - SIZE.right);
+  const x = (s) => SIZE.left + ((s - fromS) / (toS - fromS)) * (width - SIZE.left - SIZE.right);
   const y = (v) => SIZE.top + ((high - v) / (high - low)) * (SIZE.height - SIZE.top - SIZE.bottom);
-  const right = SIZE.width - SIZE.right, floor = SIZE.height - SIZE.bottom;
+  const right = width - SIZE.right, floor = SIZE.height - SIZE.bottom;
   for (const value of ticks(low, high, 5)) {
     drawn(svg, "line", { class: "grid", x1: SIZE.left, x2: right, y1: y(value), y2: y(value) });
     drawn(svg, "text", { class: "tick", x: SIZE.left - 8, y: y(value) + 4, "text-anchor": "end" }, short(value));
   }
-  for (const second of ticks(fromS, toS, 8)) {
+  for (const second of ticks(fromS, toS, width / 90)) {
     drawn(svg, "line", { class: "grid", x1: x(second), x2: x(second), y1: floor, y2: floor + 5 });
     drawn(svg, "text", { class: "tick", x: x(second), y: floor + 18, "text-anchor": "middle" }, short(second));
   }
-  drawn(svg, "text", { class: "tick", x: right, y: SIZE.height - 4, "text-anchor": "end" }, "seconds; a mark at the middle of each window");
   if (threshold) {
     drawn(svg, "line", { class: "threshold", x1: SIZE.left, x2: right, y1: y(threshold.value), y2: y(threshold.value) });
     drawn(svg, "text", { class: "threshold-name", x: right, y: y(threshold.value) - 5, "text-anchor": "end" }, `threshold ${short(threshold.value)}`);

@@ -1,8 +1,10 @@
 // The microphone's samples, as they are: echo cancelling, noise suppression and gain control would
 // change what the model hears.
 
+const BLOCK = 2048; // samples; a power of two from 256 to 16384
+
 const WORKLET = `registerProcessor("listener", class extends AudioWorkletProcessor {
-  constructor() { super(); this.block = new Float32Array(2048); this.n = 0; }
+  constructor() { super(); this.block = new Float32Array(${BLOCK}); this.n = 0; }
   process(inputs) {
     const heard = inputs[0][0];
     if (!heard) return true;
@@ -14,9 +16,27 @@ const WORKLET = `registerProcessor("listener", class extends AudioWorkletProcess
   }
 });`;
 
-// onSamples gets blocks of (2048,) samples at `rateHz`; onEnd is called when the device goes away.
+async function workletListener(context, onSamples) {
+  const address = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
+  await context.audioWorklet.addModule(address);
+  URL.revokeObjectURL(address);
+  const listener = new AudioWorkletNode(context, "listener", {
+    numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit",
+  }); // prettier-ignore
+  listener.port.onmessage = ({ data }) => onSamples(data);
+  return listener;
+}
+
+function olderListener(context, onSamples) {
+  const listener = context.createScriptProcessor(BLOCK, 1, 1);
+  listener.onaudioprocess = ({ inputBuffer }) => onSamples(inputBuffer.getChannelData(0).slice());
+  listener.connect(context.destination); // it runs only when it leads somewhere; it plays nothing
+  return listener;
+}
+
+// onSamples gets blocks of (BLOCK,) samples at `rateHz`; onEnd is called when the device goes away.
 async function openMicrophone(onSamples, onEnd) {
-  if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) {
+  if (!navigator.mediaDevices?.getUserMedia) {
     throw new PageError(
       "This browser gives the page no microphone.",
       "Open the page from disk, over https or at localhost, in a current browser.",
@@ -42,14 +62,10 @@ async function openMicrophone(onSamples, onEnd) {
     if (context.state !== "closed") context.close();
   };
   try {
-    const address = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
-    await context.audioWorklet.addModule(address);
-    URL.revokeObjectURL(address);
-    const listener = new AudioWorkletNode(context, "listener", {
-      numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit",
-    }); // prettier-ignore
-    listener.port.onmessage = ({ data }) => onSamples(data);
-    context.createMediaStreamSource(stream).connect(listener);
+    const source = context.createMediaStreamSource(stream);
+    // Chromium lets no page from disk load a worklet; there the older node hears as well.
+    const listener = globalThis.origin === "null" ? olderListener(context, onSamples) : await workletListener(context, onSamples);
+    source.connect(listener);
     await context.resume();
   } catch (error) {
     stop();

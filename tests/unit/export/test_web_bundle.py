@@ -20,9 +20,9 @@ from aasist_deploy.errors import DownloadError, EnvironmentLacks, OutputError, U
 from aasist_deploy.export import web_bundle, web_runtime
 from aasist_deploy.export.web_bundle import check_web_model, write_web_page
 from aasist_deploy.export.web_runtime import PINNED, PinnedFile, PinnedRuntime, obtain_runtime
+from tests.cli.tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 SCRIPT, WASM = b"export const env = {}; // </script>\n", b"\0asm\x01\0\0\0" + bytes(range(256))
@@ -54,6 +54,11 @@ PIN = pin_of()
 
 
 @pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.onnx")
+
+
+@pytest.fixture
 def given(tmp_path: Path) -> Path:
     path = tmp_path / "ort-fake-1.2.3.tgz"
     path.write_bytes(ARCHIVE)
@@ -77,12 +82,12 @@ def part(page: str, name: str) -> bytes:
 
 
 def test_page_holds_model_and_runtime_byte_for_byte(
-    small_onnx: Callable[..., Path], given: Path, tmp_path: Path
+    model: Path, given: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "page"
-    n_bytes = write_web_page(small_onnx(), folder, obtain_runtime(given, pinned=PIN))
+    n_bytes = write_web_page(model, folder, obtain_runtime(given, pinned=PIN))
     page = (folder / "index.html").read_text()
-    content = small_onnx().read_bytes()
+    content = model.read_bytes()
     assert n_bytes == (folder / "index.html").stat().st_size
     assert part(page, "model") == (folder / "model.onnx").read_bytes() == content
     assert (part(page, "script"), part(page, "wasm")) == (SCRIPT, WASM)
@@ -96,9 +101,9 @@ def test_page_holds_model_and_runtime_byte_for_byte(
 
 
 def test_policy_admits_the_pages_own_script_and_style_and_no_address(
-    small_onnx: Callable[..., Path], given: Path, tmp_path: Path
+    model: Path, given: Path, tmp_path: Path
 ) -> None:
-    write_web_page(small_onnx(), tmp_path / "page", obtain_runtime(given, pinned=PIN))
+    write_web_page(model, tmp_path / "page", obtain_runtime(given, pinned=PIN))
     page = (tmp_path / "page" / "index.html").read_bytes().decode()
     found = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert found
@@ -116,12 +121,10 @@ def test_policy_admits_the_pages_own_script_and_style_and_no_address(
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)""", page)
 
 
-def test_same_model_gives_the_same_page(
-    small_onnx: Callable[..., Path], given: Path, tmp_path: Path
-) -> None:
+def test_same_model_gives_the_same_page(model: Path, given: Path, tmp_path: Path) -> None:
     runtime = obtain_runtime(given, pinned=PIN)
     for name in ("a", "b"):
-        write_web_page(small_onnx(), tmp_path / name, runtime)
+        write_web_page(model, tmp_path / name, runtime)
     pages = [(tmp_path / name / "index.html").read_bytes() for name in ("a", "b")]
     assert pages[0] == pages[1]
 
@@ -133,9 +136,9 @@ def test_no_source_of_the_page_ends_its_element_early() -> None:
 
 
 def test_a_name_from_the_model_cannot_become_markup(
-    small_onnx: Callable[..., Path], given: Path, tmp_path: Path
+    model: Path, given: Path, tmp_path: Path
 ) -> None:
-    contract, file = read_contract(small_onnx())
+    contract, file = read_contract(model)
     hostile = tmp_path / "hostile.onnx"
     evil = dataclasses.replace(contract, architecture="</title><script>alert(1)</script>@@WASM@@")
     write_contract(evil, file, hostile)
@@ -145,20 +148,18 @@ def test_a_name_from_the_model_cannot_become_markup(
     assert "&lt;script&gt;alert(1)&lt;/script&gt;@@WASM@@" in page
 
 
-def test_lower_precision_is_refused(small_onnx: Callable[..., Path], tmp_path: Path) -> None:
-    contract, file = read_contract(small_onnx())
+def test_lower_precision_is_refused(model: Path, tmp_path: Path) -> None:
+    contract, file = read_contract(model)
     half = tmp_path / "half.onnx"
     write_contract(dataclasses.replace(contract, precision="fp16"), file, half)
     with pytest.raises(UsageError, match="computes in fp16; the page runs fp32"):
         check_web_model(half)
 
 
-def test_a_folder_that_cannot_be_written_is_said(
-    small_onnx: Callable[..., Path], given: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_written_is_said(model: Path, given: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        write_web_page(small_onnx(), tmp_path / "file" / "page", obtain_runtime(given, pinned=PIN))
+        write_web_page(model, tmp_path / "file" / "page", obtain_runtime(given, pinned=PIN))
 
 
 @pytest.mark.parametrize("below", ["", "dist", "package/dist"])
