@@ -43,6 +43,7 @@ SAMPLES, STATE, NEXT_STATE = "samples", "state", "next_state"
 
 _EXAMPLE_BATCH, _EXAMPLE_FRAMES = 2, 3  # neither is 1, which tracers take for a constant
 _CHECK_CALLS: Final = (1, 2, 5)  # frames of the calls after the first window
+_BIAS: Final = 2  # place of a Conv's bias among its inputs
 _FIX: Final = "try --topk rank, or report the versions that `aasist-deploy doctor` prints"
 
 
@@ -173,6 +174,7 @@ def _traced(
     model: onnx.ModelProto = program.model_proto
     graph_passes.keep_outputs(model, [*options.outputs, NEXT_STATE])
     graph_passes.name_by_layer(model)
+    give_each_its_bias(model)
     graph_passes.name_dimensions(
         model,
         {
@@ -187,6 +189,30 @@ def _traced(
     model.producer_name = "aasist-deploy"
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def give_each_its_bias(model: onnx.ModelProto) -> None:
+    """Copy every bias that several convolutions share, so that each has its own.
+
+    A block is in the graph three times, for what windows share and for both of their edges.
+    OpenVINO 2026.4 makes a bias part of a convolution only where nothing else reads it, and what
+    follows (ELU, the sum, their conversions from bf16) is then left outside, too: half of the time
+    of a call in bf16 went there.
+    """
+    graph = model.graph
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    taken: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "Conv" or len(node.input) <= _BIAS or node.input[_BIAS] not in held:
+            continue
+        name = node.input[_BIAS]
+        if name in taken:
+            own = onnx.TensorProto()
+            own.CopyFrom(held[name])
+            own.name = f"{node.name}.bias"
+            graph.initializer.append(own)
+            node.input[_BIAS] = own.name
+        taken.add(name)
 
 
 def _contract(

@@ -60,6 +60,32 @@ def test_the_contract_says_how_the_file_is_called(stream_file: Path) -> None:
     assert not never & {node.op_type for node in graph.node}
 
 
+def test_every_convolution_has_a_bias_of_its_own(stream_file: Path) -> None:
+    graph = onnx.load(stream_file).graph
+    biases = [n.input[2] for n in graph.node if n.op_type == "Conv" and len(n.input) > 2]
+    assert len(biases) > 15
+    assert len(set(biases)) == len(biases)
+
+
+def test_openvino_computes_every_elu_in_a_convolution(stream_file: Path) -> None:
+    """It does not where convolutions share a bias: half of the time of a call went there."""
+    if missing_packages("openvino"):
+        pytest.skip("needs OpenVINO")
+    from aasist_deploy.engines.openvino_graph import import_openvino, openvino_core
+
+    model = openvino_core().read_model(stream_file)
+    compiled = openvino_core().compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": import_openvino().Type.f32}
+    )
+    layers = [
+        str(node.get_rt_info()["originalLayersNames"].astype(str)).split(",")
+        for node in compiled.get_runtime_model().get_ops()
+    ]
+    elus = [layer for layer in layers if any("encoder" in x and "/Elu" in x for x in layer)]
+    assert len(elus) > 4
+    assert all(any("/Conv" in name for name in layer) for layer in elus), elus
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_are_those_of_each_window_alone(
     backend: str,
