@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,12 @@ def parquet_of(clips: list[Path], folder: Path) -> list[str]:
     return [str(folder / "x.parquet")]
 
 
+def protocol_of(clips: list[Path], folder: Path) -> list[str]:
+    lines = [f"LA_0001 {clip.stem} - A07 spoof\n" for clip in clips]
+    (folder / "protocol.txt").write_text("".join(lines))
+    return [str(folder / "protocol.txt")]
+
+
 def test_every_route_gives_the_published_scores_and_the_same_digits(
     clips: list[Path],
     published: dict[str, float],
@@ -89,7 +96,10 @@ def test_every_route_gives_the_published_scores_and_the_same_digits(
         ),
         "tar": score("tar", tar_of(clips, tmp_path)),
         "parquet": score("parquet", parquet_of(clips, tmp_path)),
+        "protocol": score("protocol", protocol_of(clips, tmp_path), "--root", str(clips[0].parent)),
     }
+    if find_spec("fsspec"):
+        routes["addresses"] = score("addresses", [f"file://{clip}" for clip in clips])
     parts = [score(f"part{i}", files, "--shard", f"{i}/2") for i in (1, 2)]
     run("merge", *map(str, parts), "-o", str(tmp_path / "merged.csv"))
     routes["merged"] = tmp_path / "merged.csv"
@@ -109,3 +119,36 @@ def test_every_route_gives_the_published_scores_and_the_same_digits(
             assert abs(float(score_) - published[utterance]) <= ATOL, (name, utterance)
     assert [utterance for utterance, _ in rows] == [clip.stem for clip in clips]
     assert routes["resumed"].read_bytes() == routes["local"].read_bytes()
+
+
+def test_ray_gives_the_published_scores_in_the_bytes_of_a_local_run(
+    clips: list[Path],
+    published: dict[str, float],
+    exported: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from aasist_deploy.pipeline.ray_connection import ray_cluster
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a token in the user's folder
+    given = ["score", str(exported()), *map(str, clips), "--backend", "onnx", "--threads", "1"]
+
+    def score(name: str, *options: str) -> bytes:
+        output = tmp_path / f"{name}.csv"
+        result: Any = CliRunner().invoke(
+            app, [*given, "-o", str(output), "--batch", BATCH, *options], catch_exceptions=False
+        )
+        assert result.exit_code == 0, result.output
+        return output.read_bytes()
+
+    with ray_cluster(None, n_cpus=2):
+        for workers in ("1", "8"):
+            score(f"ray-{workers}", "--engine", "ray", "--decode-workers", workers)
+    local = score("local")
+    for workers in ("1", "8"):
+        assert (tmp_path / f"ray-{workers}.csv").read_bytes() == local
+    rows = list(csv.DictReader(io.StringIO(local.decode(), newline="")))
+    assert len(rows) == N_CLIPS
+    for row in rows:
+        assert abs(float(row["score"]) - published[Path(row["path"]).stem]) <= ATOL
