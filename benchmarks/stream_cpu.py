@@ -32,6 +32,8 @@ from benchmarks.common import MODELS, Report, matmul_gflops, noise_waves, timed_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from aasist_deploy.engines.parts import StreamStep
 
 HOPS: Final = (1, 2, 4, 8, 16, 24, 29)
@@ -48,6 +50,8 @@ def main(
     ] = None,
     backends: str = "onnx,openvino,openvino-bf16",
     models: str = ",".join(MODELS),
+    hops: Annotated[str, typer.Option(help="In frames.")] = ",".join(map(str, HOPS)),
+    streams: Annotated[str, typer.Option(help="Streams of a call.")] = ",".join(map(str, STREAMS)),
     threads: Annotated[int | None, typer.Option(help="By default all usable cores.")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 9,
     note: Annotated[str, typer.Option(help="What else the machine did.")] = "",
@@ -66,7 +70,17 @@ def main(
         for model in models.split(","):
             whole, stream = made(checkpoint_dir / f"{model}.pth", files or Path(scratch))
             for name in backends.split(","):
-                measure(report, model, name, whole, stream, n_threads, rounds)
+                measure(
+                    report,
+                    model,
+                    name,
+                    whole,
+                    stream,
+                    n_threads,
+                    rounds,
+                    [int(one) for one in hops.split(",")],
+                    [int(one) for one in streams.split(",") if one],
+                )
     report.fact("matmul_gflops_after", matmul_gflops())
 
 
@@ -81,7 +95,15 @@ def made(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
 
 
 def measure(
-    report: Report, model: str, name: str, whole: Path, stream: Path, threads: int, rounds: int
+    report: Report,
+    model: str,
+    name: str,
+    whole: Path,
+    stream: Path,
+    threads: int,
+    rounds: int,
+    hops: list[int],
+    streams: list[int],
 ) -> None:
     """Interleaved rounds of one model on one backend."""
     backend, _, precision = name.partition("-")
@@ -95,11 +117,11 @@ def measure(
         runs: dict[str | int | tuple[int] | tuple[str, int], Callable[[], object]] = {
             ALONE: lambda: engine.score(wave)
         }
-        for hop in HOPS:
+        for hop in hops:
             runs[hop] = one_window(steps, hop)
-        for hop in LONG_HOPS:
+        for hop in filter(LONG_HOPS.__contains__, hops):
             runs["recording", hop] = one_window(steps, hop, FRAMES_PER_CALL_OF_RECORDINGS)
-        for n_streams in STREAMS:
+        for n_streams in streams:
             runs[n_streams,] = one_window_each(steps, n_streams)
         for run in runs.values():
             run()
@@ -109,10 +131,11 @@ def measure(
             turn = i % len(keys)
             for key in keys[turn:] + keys[:turn]:
                 times[key].append(timed_ms(runs[key]))
+    alone = np.array(times[ALONE])
     hop_ms = 1000.0 * steps.layout.frame_samples / steps.contract.sample_rate_hz
     alone_ms = float(np.median(times[ALONE]))
     report.row(model=model, backend=name, variant=ALONE, **spread(times[ALONE]))
-    for hop in HOPS:
+    for hop in hops:
         cost = float(np.median(times[hop]))
         report.row(
             model=model,
@@ -121,11 +144,10 @@ def measure(
             streams=1,
             hop_frames=hop,
             **spread(times[hop]),
-            times_cheaper=round(alone_ms / cost, 2),
+            **ratios(alone, times[hop]),
             real_time_factor=round(cost / (hop * hop_ms), 4),
         )
-    for hop in LONG_HOPS:
-        cost = float(np.median(times["recording", hop]))
+    for hop in filter(LONG_HOPS.__contains__, hops):
         report.row(
             model=model,
             backend=name,
@@ -133,9 +155,9 @@ def measure(
             streams=1,
             hop_frames=hop,
             **spread(times["recording", hop]),
-            times_cheaper=round(alone_ms / cost, 2),
+            **ratios(alone, times["recording", hop]),
         )
-    for n_streams in STREAMS:
+    for n_streams in streams:
         cost = float(np.median(times[n_streams,])) / n_streams
         report.row(
             model=model,
@@ -145,7 +167,7 @@ def measure(
             hop_frames=1,
             **spread(times[n_streams,]),
             per_window_ms=round(cost, 3),
-            times_cheaper=round(alone_ms / cost, 2),
+            **ratios(alone * n_streams, times[n_streams,]),
             live_streams=int(hop_ms / cost),
             live_streams_of_windows_alone=int(hop_ms / alone_ms),
         )
@@ -172,6 +194,16 @@ def one_window_each(
             assert len(windows) == 1
 
     return run
+
+
+def ratios(alone: NDArray[np.float64], times: list[float]) -> dict[str, float]:
+    """How many times cheaper than windows alone in the same round: median and quartiles."""
+    low, median, high = np.percentile(alone / np.array(times), [25, 50, 75]).tolist()
+    return {
+        "times_cheaper": round(median, 2),
+        "times_cheaper_low": round(low, 2),
+        "times_cheaper_high": round(high, 2),
+    }
 
 
 def spread(times: list[float]) -> dict[str, float]:

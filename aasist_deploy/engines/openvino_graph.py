@@ -20,7 +20,7 @@ import numpy as np
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -95,6 +95,7 @@ class OpenvinoGraph:
         cache_dir: Folder for compiled models, or None to compile anew. What lies there is run as
             code: it must be the user's own (`aasist_deploy.engines.openvino_cache`).
         show: Names of inner values to make outputs of, too.
+        change: Is given the model as OpenVINO read it, and may change it before it is compiled.
 
     Raises:
         ModelFileError: OpenVINO cannot read or compile the graph.
@@ -111,6 +112,7 @@ class OpenvinoGraph:
         threads: int = 1,
         cache_dir: Path | None = None,
         show: Sequence[str] = (),
+        change: Callable[[Any], None] | None = None,
     ) -> None:
         ov = import_openvino()
         element = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}[arithmetic]
@@ -129,6 +131,8 @@ class OpenvinoGraph:
             model = core.read_model(content)
             if show:
                 _show(model, show)
+            if change is not None:
+                change(model)
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ModelFileError(

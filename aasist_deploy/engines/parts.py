@@ -8,6 +8,7 @@ Thread-safety: several threads may call `step` of one object at once.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aasist_deploy.engines.openvino_graph import OpenvinoGraph
     from aasist_deploy.onnx_file import OnnxFile
 
 Precision = Literal["fp32", "bf16"]
@@ -164,6 +166,9 @@ class OnnxStep(StreamStep):
 class OpenvinoStep(StreamStep):
     """A file for streams compiled by OpenVINO.
 
+    It is compiled once for calls of several streams, and once more for each number of frames of a
+    call of one stream, when the first such call comes.
+
     Args:
         path: The `.onnx` file, in fp32.
         precision: Arithmetic: "fp32" or, where the CPU computes it natively, "bf16".
@@ -193,20 +198,47 @@ class OpenvinoStep(StreamStep):
             raise UsageError(f"bf16 would be emulated, slower than fp32: {reason}.", fix="use fp32")
         contract, file = read_contract(path, stream=True)
         n_threads = threads or usable_cores()
-        self._graph = OpenvinoGraph(file.content, path, arithmetic=precision, threads=n_threads)
+
+        def compiled(n_frames: int | None) -> OpenvinoGraph:
+            from aasist_deploy.engines.openvino_stream import fix_shape, keep_tail_in_bf16
+
+            def change(model: Any) -> None:  # noqa: ANN401
+                if precision == "bf16":
+                    keep_tail_in_bf16(model, self.layout)
+                if n_frames is not None:
+                    fix_shape(model, contract, n_frames)
+
+            return OpenvinoGraph(
+                file.content, path, arithmetic=precision, threads=n_threads, change=change
+            )
+
         super().__init__(contract, f"CPU, {precision}, {n_threads} threads")
-        self._names = _outputs(contract, file, list(self._graph.inputs), self._graph.outputs)
+        self._compiled = compiled
+        self._any = compiled(None)
+        self._of_frames: dict[int, OpenvinoGraph] = {}
+        self._compiling = threading.Lock()
+        self._names = _outputs(contract, file, list(self._any.inputs), self._any.outputs)
 
     def _run(
         self, samples: NDArray[np.float32], states: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
-        found = self._graph.run(
-            {self.contract.input_name: samples, self.layout.state_input: states}
-        )
+        n_frames = samples.shape[1] // self.layout.frame_samples
+        graph = self._any if len(samples) > 1 else self._graph_of(n_frames)
+        found = graph.run({self.contract.input_name: samples, self.layout.state_input: states})
         return {name: found[name] for name in self._names}
 
+    def _graph_of(self, n_frames: int) -> OpenvinoGraph:
+        # Which graph runs a call follows from its shape alone: scores are the same to the last bit
+        # whatever was called before.
+        with self._compiling:
+            if (graph := self._of_frames.get(n_frames)) is None:
+                graph = self._of_frames[n_frames] = self._compiled(n_frames)
+        return graph
+
     def _close(self) -> None:
-        self._graph.close()
+        for graph in (self._any, *self._of_frames.values()):
+            graph.close()
+        self._of_frames.clear()
 
 
 def _outputs(

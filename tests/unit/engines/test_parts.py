@@ -86,6 +86,28 @@ def test_openvino_computes_every_elu_in_a_convolution(stream_file: Path) -> None
     assert all(any("/Conv" in name for name in layer) for layer in elus), elus
 
 
+@pytest.mark.parametrize("n_frames", [None, 4])
+def test_openvino_computes_sums_and_pools_in_bf16(stream_file: Path, n_frames: int | None) -> None:
+    """It would leave them in fp32: their columns go to an output, the state."""
+    if missing_packages("openvino"):
+        pytest.skip("needs OpenVINO")
+    from aasist_deploy.engines.cpu_features import lacks_bf16
+
+    if (reason := lacks_bf16()) is not None:
+        pytest.skip(f"bf16 would be emulated: {reason}")
+    from aasist_deploy.engines.parts import OpenvinoStep
+
+    with OpenvinoStep(stream_file, precision="bf16", threads=1) as step:
+        graph = step._any if n_frames is None else step._graph_of(n_frames)
+        pools = [
+            node.get_rt_info()["runtimePrecision"].astype(str)
+            for node in graph._compiled.get_runtime_model().get_ops()
+            if node.get_rt_info()["layerType"].astype(str) == "Pooling"
+        ]
+    assert len(pools) > 4
+    assert set(pools) == {"bf16"}
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores_are_those_of_each_window_alone(
     backend: str,
