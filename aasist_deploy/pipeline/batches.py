@@ -245,6 +245,7 @@ class LocalScorer:
         self._engine, self._decoders, self._workers = engine, decoders, decode_workers
         self.contract, self.backend, self.device = engine.contract, engine.backend, engine.device
         self.best_batch = best_batch(engine)
+        self._batch: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
@@ -296,7 +297,12 @@ class LocalScorer:
         return file, _begun(first, pieces)
 
     def _score(self, waiting: list[tuple[HeardFile, NDArray[np.float32]]]) -> None:
-        scores = self._engine.score(np.stack([wave for _, wave in waiting])).tolist()
+        shape = (len(waiting), len(waiting[0][1]))
+        # Fresh memory for each batch would cost more than filling it: the system must clear it.
+        if shape != self._batch.shape:
+            self._batch = np.empty(shape, np.float32)
+        np.stack([wave for _, wave in waiting], out=self._batch)
+        scores = self._engine.score(self._batch).tolist()
         for (file, _), score in zip(waiting, scores, strict=True):
             file.scores.append(score)
 
