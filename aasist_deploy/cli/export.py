@@ -82,7 +82,7 @@ def export(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The .onnx, .plan or folder to write.")
+        Path, typer.Option("--output", "-o", help="The .onnx, .plan, .ort or folder to write.")
     ],
     to: ToOption = "onnx",
     config: Annotated[
@@ -242,6 +242,13 @@ def export(
         if from_onnx:
             bundle_and_print(Path(checkpoint), output, json_=json_, exported=None)
             return
+    if to == "ort":
+        from aasist_deploy.cli.export_ort import check_ort_request, ort_and_print
+
+        check_ort_request(Path(checkpoint) if from_onnx else None, precision, stream=stream)
+        if from_onnx:
+            ort_and_print(Path(checkpoint), output, json_=json_, exported=None)
+            return
     if to == "web":
         from aasist_deploy.cli.export_web import page_and_print, prepare_page
 
@@ -297,6 +304,8 @@ def export(
         triton.write_and_print(checkpoint, target, output, json_=json_, exported=said)
     if to == "cpp":
         bundle_and_print(target, output, json_=json_, exported=said)
+    if to == "ort":
+        ort_and_print(target, output, json_=json_, exported=said)
     if to == "web":
         page_and_print(target, output, runtime, json_=json_, exported=said)
 

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from aasist_deploy.export.engine_from_onnx import BuildOptions, BuildResult
 
-TARGETS = ("onnx", "trt", "cpp", "web", "triton")
+TARGETS = ("onnx", "trt", "ort", "cpp", "web", "triton")
 
 _PANEL = "TensorRT, with --to trt"
 ToOption = Annotated[
     str,
     typer.Option(
         "--to",
-        help="What to write: onnx, trt for a TensorRT plan beside its .onnx, cpp for a folder with "
-        "a C and C++ project around it, web for a folder with a page that scores in a browser, or "
-        "triton for a model repository.",
+        help="What to write: onnx, trt for a TensorRT plan beside its .onnx, ort for small builds "
+        "of ONNX Runtime, cpp for a folder with a C and C++ project around it, web for a folder "
+        "with a page that scores in a browser, or triton for a model repository.",
     ),
 ]
 ProfileOption = Annotated[
@@ -191,7 +191,7 @@ def check_destination(to: str, output: Path, request: PlanRequest) -> None:
     """
     if to not in TARGETS:
         raise UsageError(f"There is no destination '{to}'; known are: {', '.join(TARGETS)}.")
-    suffix = ".plan" if to == "trt" else ".onnx"
+    suffix = {"trt": ".plan", "ort": ".ort"}.get(to, ".onnx")
     if to in ("cpp", "web", "triton"):
         from aasist_deploy.export.cpp_bundle import check_bundle_folder
 

@@ -226,7 +226,7 @@ const heard = {
     byId("progress").hidden = true;
     byId("stop").hidden = true;
     if (!rows.length && !fileRow) byId("result").hidden = true;
-    say("");
+    say("Ready for another file.");
     showError(message, fix);
     document.documentElement.dataset.state = "error";
   },

@@ -48,7 +48,6 @@ function drawChart(svg, rows, threshold, fromS, toS) {
   }
   if (threshold) {
     drawn(svg, "line", { class: "threshold", x1: SIZE.left, x2: right, y1: y(threshold.value), y2: y(threshold.value) });
-    drawn(svg, "text", { class: "threshold-name", x: right, y: y(threshold.value) - 5, "text-anchor": "end" }, `threshold ${short(threshold.value)}`);
   }
   const points = shown.map((row) => [x((row.startS + row.endS) / 2), y(row.score), row]);
   if (points.length > 1) {
@@ -58,6 +57,9 @@ function drawChart(svg, rows, threshold, fromS, toS) {
     const below = threshold && row.score < threshold.value;
     const mark = drawn(svg, "circle", { class: below ? "mark below" : "mark", cx: px, cy: py, r: points.length > 150 ? 2 : 4 });
     drawn(mark, "title", {}, `${row.startS.toFixed(2)} to ${row.endS.toFixed(2)} s: ${row.score.toFixed(4)}`);
+  }
+  if (threshold) {
+    drawn(svg, "text", { class: "threshold-name", x: right, y: y(threshold.value) - 5, "text-anchor": "end" }, `threshold ${short(threshold.value)}`);
   }
   const words = `Score over time, ${shown.length} windows: lowest ${short(Math.min(...shown.map((r) => r.score)))}, highest ${short(Math.max(...shown.map((r) => r.score)))}.`;
   svg.setAttribute("aria-label", words);

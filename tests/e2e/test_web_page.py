@@ -40,6 +40,7 @@ SAME_SAMPLES_ATOL = 1e-4
 RESAMPLED_ATOL = 1e-3
 DIGITS_ATOL = 6e-5  # the table shows four digits
 PHONE_PX = 400
+THRESHOLD = "bayes(prior_spoof=0.05, cost_miss=1, cost_fa=10)"
 STATE = "document.documentElement.dataset.state"
 SCORE = "Number(document.getElementById('main').dataset.score)"
 
@@ -117,7 +118,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Windows of a second, a calibration and a threshold."""
     path = tmp_path_factory.mktemp("calibrated") / "calibrated.onnx"
     calibration = {"scale": 0.5, "offset": 0.25}
-    return write_loudness_model(path, 16_000, calibration=calibration, thresholds={"eer": 1.0})
+    return write_loudness_model(path, 16_000, calibration=calibration, thresholds={THRESHOLD: 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +175,12 @@ def test_real_clips_get_pythons_scores_from_disk_and_from_localhost(
     write_web_page(model, tmp_path / "page", runtime)
     flacs = sorted((shared / "data/LA_mini/ASVspoof2019_LA_eval/flac").glob("*.flac"))
     samples, rate = soundfile.read(flacs[3], dtype="int16")
-    clips = {name: tmp_path / name for name in ("plain.wav", "short.wav", "long.wav", "cd.wav")}
-    soundfile.write(clips["plain.wav"], samples, rate)
+    clips = {name: tmp_path / name for name in ("short.wav", "long.wav", "cd.wav")}
     soundfile.write(clips["short.wav"], samples[:8_000], rate)
-    soundfile.write(clips["long.wav"], np.concatenate([samples, samples[::-1]]), rate)
+    soundfile.write(clips["long.wav"], np.tile(samples, 2)[:85_000], rate)
     high = soxr.resample(samples / 32_768, rate, 44_100)
     soundfile.write(clips["cd.wav"], np.stack([high, high * 0.7], axis=1), 44_100)
-    paths = [*clips.values(), flacs[0], flacs[1]]
+    paths = [*clips.values(), flacs[1]]
     browser.go((tmp_path / "page" / "index.html").as_uri())
     assert browser.wait(STATE) == "ready"
     expected = dict(zip(paths, python_scores(model, paths), strict=True))
@@ -198,8 +198,8 @@ def test_real_clips_get_pythons_scores_from_disk_and_from_localhost(
     with served(tmp_path / "page") as (address, asked):
         browser.go(address)
         assert browser.wait(STATE) == "ready"
-        plain = clips["plain.wav"]
-        assert scored(browser, plain) == pytest.approx(expected[plain], abs=SAME_SAMPLES_ATOL)
+        short = clips["short.wav"]
+        assert scored(browser, short) == pytest.approx(expected[short], abs=SAME_SAMPLES_ATOL)
         assert asked == ["/"]
     assert {url for url in browser.requests() if not url.startswith("blob:")} == {address}
     assert browser.complaints() == []
@@ -274,7 +274,7 @@ def test_calibrated_model_shows_ratio_probability_and_decision(
     rows = table(opened)
     np.testing.assert_allclose(rows[:, 2:], expected, atol=SAME_SAMPLES_ATOL + DIGITS_ATOL)
     opened.js(
-        "document.getElementById('threshold').value = 'eer';"
+        f"document.getElementById('threshold').value = '{THRESHOLD}';"
         "document.getElementById('threshold').dispatchEvent(new Event('change'))"
     )
     said = opened.js("document.getElementById('decision').textContent")

@@ -234,7 +234,7 @@ def test_npms_own_words_are_in_the_message(tmp_path: Path, monkeypatch: pytest.M
 def test_without_npm_the_message_says_how_to_bring_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_runtime.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(EnvironmentLacks, match="npm, which fetches it, is not installed") as raised:
         obtain_runtime(pinned=PIN, cache=tmp_path / "cache")
     assert raised.value.exit_code == 3
