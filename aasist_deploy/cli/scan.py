@@ -28,6 +28,7 @@ from aasist_deploy.cli.scan_output import (
     scan_result,
     show_table,
 )
+from aasist_deploy.cli.score_options import ListOption, list_inputs
 from aasist_deploy.cli.windows import (
     DEFAULT_MIN_SPEECH,
     Asked,
@@ -54,9 +55,10 @@ def scan(
         str, typer.Argument(help="Exported .onnx file, checkpoint, or published name.")
     ],
     inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="FILE...", help="Audio files, folders, globs, lists of paths."),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[FILE...]", help="Audio files, folders, globs, lists of paths."),
+    ] = None,
+    list_: ListOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Rows: OUT.jsonl or OUT.csv. Default: stdout."),
@@ -102,7 +104,7 @@ def scan(
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
     row_format = window_format(output)
-    paths = list(find_audio(inputs))
+    paths = list(find_audio(list_inputs(inputs, list_)))
     check_outputs(output, paths, threshold, segments, labels, plot, json_=json_, resume=resume)
     with ExitStack() as stack:
         opened = stack.enter_context(

@@ -67,7 +67,10 @@ MAX_HOP_S: Final = 3_600
 # frames of some ten seconds. Starting anew costs windows that share frames 29 frames each time.
 _RESTART_BATCHES: Final = 8
 _RESTART_FRAMES: Final = 2_048
-_FRAME_SAMPLES: Final = {"AASIST": 3**7}  # a pool of 3 after the filters and after each of 6 blocks
+# Of ordinary files, whose contract has no frames: a pool of 3 after the filters and after each of 6
+# blocks, in every configuration. Without torch the network is not there to ask;
+# tests/unit/export/test_stream_form.py holds it to `StreamGeometry.frame_samples`.
+FRAME_SAMPLES: Final = {"AASIST": 3**7}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +200,7 @@ def open_windows(asked: Asked) -> Iterator[WindowModel]:
         rate = engine.contract.sample_rate_hz
         wanted = None if asked.window_s is None else round(asked.window_s * rate)
         window = window_length(engine.contract, wanted)
-        frame = _FRAME_SAMPLES.get(engine.contract.architecture)
+        frame = FRAME_SAMPLES.get(engine.contract.architecture)
         hop = hop_of(engine.contract, asked.hop_frames, asked.hop_s, frame)
         yield WindowModel(
             contract=engine.contract,

@@ -58,6 +58,20 @@ def test_a_row_for_each_window_with_the_stable_keys(
     assert "each window by a pass of its own" in result.err
 
 
+def test_recordings_of_a_list_follow_those_that_were_named(
+    cli: Any, fake_model: Callable[..., Path], wave: Path, tmp_path: Path
+) -> None:
+    listed = write_wave(tmp_path / "b.wav")
+    names = tmp_path / "names"
+    names.write_text("# calls\nb.wav\n")
+    result = cli("scan", fake_model(), wave, "--list", names, *HOP)
+    assert result.code == 0
+    paths = [json.loads(line)["path"] for line in result.out.splitlines()]
+    assert paths == [str(wave)] * N_WINDOWS + [str(listed)] * N_WINDOWS
+    assert cli("scan", fake_model(), "--list", names, *HOP).out.count("b.wav") == N_WINDOWS
+    assert "No audio files were given" in cli("scan", fake_model(), *HOP).err
+
+
 def test_rows_go_to_stdout_without_o(
     cli: Any, fake_model: Callable[..., Path], wave: Path, tmp_path: Path
 ) -> None:

@@ -114,3 +114,12 @@ def test_other_architectures_are_refused_with_the_reason(
 def test_a_window_that_shares_nothing_is_refused(small_checkpoint: Checkpoint) -> None:
     with pytest.raises(UsageError, match="nothing that windows could share"):
         StreamNetwork(small_checkpoint.model, "topk", 7_000)
+
+
+def test_frames_that_the_command_line_knows_are_those_of_the_network(
+    small_checkpoint: Checkpoint,
+) -> None:
+    from aasist_deploy.cli.windows import FRAME_SAMPLES
+
+    network = StreamNetwork(small_checkpoint.model, "topk", 20_000)
+    assert {small_checkpoint.model.architecture: network.geometry.frame_samples} == FRAME_SAMPLES
