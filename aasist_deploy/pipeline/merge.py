@@ -6,13 +6,14 @@ import json
 import os
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.journal import check_output, differences, read_journal
 from aasist_deploy.pipeline.parquet import work_file
 from aasist_deploy.pipeline.run import Shard
-from aasist_deploy.scores import RowColumns, open_parquet
+from aasist_deploy.scores import RowColumns, RowFormat, open_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from aasist_deploy.journal import Reached
-    from aasist_deploy.scores import RowFormat
+
+_SHOWN: Final = 8  # missing shards that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,15 @@ def _part(output: Path) -> _Part:
             fix="give its command once more, with --resume",
         )
     check_output(rows, reached)
+    known = {
+        "format": run.get("format") in get_args(RowFormat),
+        "shard": isinstance(run.get("shard"), str),
+        "columns": isinstance(run.get("columns"), list),
+        "window": isinstance(run.get("window"), str | None),
+    }
+    if not all(known.values()):
+        wrong = ", ".join(name for name, right in known.items() if not right)
+        raise UsageError(f"The journal of {output} was changed: no {wrong} that can be.")
     return _Part(output, rows, run, reached, Shard.parse(run["shard"]))
 
 
@@ -131,10 +142,13 @@ def _check_together(parts: list[_Part]) -> None:
     twice = next((i for i in indexes if indexes.count(i) > 1), None)
     if twice is not None:
         raise UsageError(f"Shard {twice}/{counts[0]} was given twice.")
-    missing = sorted(set(range(1, counts[0] + 1)) - set(indexes))
-    if missing:
-        names = ", ".join(f"{index}/{counts[0]}" for index in missing)
-        raise UsageError(f"{len(missing)} of {counts[0]} shards are missing: {names}.")
+    if n_missing := counts[0] - len(indexes):
+        # As few as are shown: a journal may say that there are a trillion.
+        given = set(indexes)
+        absent = (index for index in range(1, counts[0] + 1) if index not in given)
+        names = ", ".join(f"{index}/{counts[0]}" for index in islice(absent, _SHOWN))
+        more = ", ..." if n_missing > _SHOWN else ""
+        raise UsageError(f"{n_missing} of {counts[0]} shards are missing: {names}{more}.")
     total = sum(part.reached.n_inputs for part in parts)
     for part in parts:
         if part.reached.n_inputs != part.shard.n_of(total):
@@ -150,7 +164,7 @@ def _interleaved(parts: list[_Part], stack: ExitStack) -> Iterator[bytes]:
     for part in parts:
         file = stack.enter_context(part.rows.open("rb"))
         if part.run["format"] == "csv":
-            header = next(_records(file, is_csv=True))
+            header = next(_records(file, is_csv=True), b"")
             if part is parts[0]:
                 yield header
         rows.append(_records(file, is_csv=part.run["format"] == "csv"))
@@ -188,4 +202,7 @@ def _write_parquet(parts: list[_Part], output: Path) -> None:
     )
     with ExitStack() as stack, open_parquet(output, columns) as writer:
         for line in _interleaved(parts, stack):
-            writer.write_values(json.loads(line))
+            try:
+                writer.write_values(json.loads(line))
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+                raise UsageError(f"A row of the shards cannot be read: {error}.") from error

@@ -10,7 +10,7 @@ decoder crashes, where here the one file gets a row that says so.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from aasist_deploy.pipeline.ray_worker import Job, ModelFiles, Part, ScoringActo
 from aasist_deploy.pipeline.run import versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.inputs import AudioInput
@@ -136,11 +136,12 @@ class RayScorer:
                     file.scores.append(value)
             return [row_of(file, rule, calibration) for file in group]
 
-        for group in grouped(self._files(iter(sources), job), batch, score):
-            waiting.append((group, batches.copy()))
-            batches.clear()
-            while len(waiting) > limit:
-                yield rows()
+        with closing(self._files(iter(sources), job)) as files:
+            for group in grouped(files, batch, score):
+                waiting.append((group, batches.copy()))
+                batches.clear()
+                while len(waiting) > limit:
+                    yield rows()
         while waiting:
             yield rows()
 
@@ -174,7 +175,7 @@ class RayScorer:
 
     def _files(
         self, sources: Iterator[AudioInput], job: Job
-    ) -> Iterator[tuple[HeardFile, Iterator[Place]]]:
+    ) -> Generator[tuple[HeardFile, Iterator[Place]], None, None]:
         """Files in their order, with the places of their windows; a bounded number ahead."""
         queue: deque[_Task] = deque()
         try:
@@ -221,8 +222,10 @@ class _Task:
             yield file, _places(file, parts)
 
     def cancel(self) -> None:
-        with suppress(self._scorer._ray.exceptions.RayError):  # noqa: SLF001
-            self._scorer._ray.cancel(self._stream)  # noqa: SLF001
+        ray = self._scorer._ray  # noqa: SLF001
+        if ray.is_initialized():  # else asking would begin another cluster
+            with suppress(ray.exceptions.RayError):
+                ray.cancel(self._stream)
 
     def _parts(self) -> Iterator[tuple[Any, Part]]:
         """Blocks and their parts, file after file."""

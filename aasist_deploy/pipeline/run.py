@@ -68,8 +68,10 @@ class Shard:
             UsageError: it is none.
         """
         index, slash, count = text.partition("/")
-        if not (slash and index.isdecimal() and count.isdecimal()):
-            raise UsageError(f"--shard is '{text}'; it must be like 2/8.")
+        # So many digits are all that a number of shards has; Python refuses over 4,300 of them.
+        short = len(text) < 40
+        if not (slash and short and index.isdecimal() and count.isdecimal()):
+            raise UsageError(f"--shard is '{text[:80]}'; it must be like 2/8.")
         return cls(int(index), int(count))
 
     def __str__(self) -> str:

@@ -165,6 +165,18 @@ def test_endless_inputs_are_read_a_bounded_number_ahead(
     assert next(n_read) <= 12 * FILES_PER_TASK
 
 
+def test_run_that_is_dropped_after_the_end_of_its_cluster_begins_no_other(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: Any = scorer.groups(map(AudioInput, paths), rule=FIRST, batch=4)
+    next(groups)
+    asked: list[object] = []
+    monkeypatch.setattr(scorer._ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(scorer._ray, "cancel", asked.append)
+    groups.close()
+    assert asked == []
+
+
 @pytest.mark.usefixtures("_cluster")
 def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
     model: Path, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
