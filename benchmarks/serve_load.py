@@ -29,8 +29,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Report
+from tests.cli.tiny_model import write_tiny_model
 
 COMMAND = str(Path(sys.executable).with_name("aasist-deploy"))
+_TINY_ATOL = 1e-5  # a mean of 800 samples, in batches of other sizes
 Clip = tuple[str, bytes, float]  # name, content, score
 
 
@@ -252,6 +254,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=45.0)
     parser.add_argument("--malformed", type=int, default=1_000)
     parser.add_argument("--atol", type=float, default=0.0, help="0: the digits of `score`")
+    parser.add_argument("--timeout", type=float, default=30.0, help="of the server")
+    parser.add_argument("--soak", type=float, default=40.0, help="seconds on a tiny model")
     parser.add_argument("--note", default="", help="what else ran on the machine")
     options = parser.parse_args()
     files = sorted(options.audio.resolve().rglob("*.flac"))[: options.clients]
@@ -261,13 +265,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = reference(model, files, options.backend, folder)
         began = time.perf_counter()
-        server = Server(folder, model, ["--backend", options.backend])
+        server = Server(
+            folder, model, ["--backend", options.backend, "--timeout", str(options.timeout)]
+        )
         try:
             report.fact("start_to_listening_s", round(time.perf_counter() - began, 2))
             _measure(report, server, clips, options)
         finally:
             server.process.kill()
         report.fact("traceback_on_stderr", "Traceback" in "".join(server.words))
+        _soak(report, folder, files, options)
+
+
+def _soak(report: Report, folder: str, files: list[Path], options: argparse.Namespace) -> None:
+    """Many requests on a model that takes no time: memory of the server beside the model's."""
+    tiny = write_tiny_model(Path(folder, "tiny.onnx"))
+    clips = reference(tiny, files, "onnx", folder)
+    server = Server(folder, tiny, ["--backend", "onnx"])
+    try:
+        for turn in range(4):
+            load = Load(server, clips, _TINY_ATOL)
+            found = load.figures(load.run(options.clients, options.soak / 4))
+            report.row(phase=f"soak {turn + 1} of 4", clients=options.clients, **found,
+                       rss_mib=server.rss_mib())  # fmt: skip
+    finally:
+        server.process.kill()
 
 
 def _measure(
@@ -296,7 +318,10 @@ def _measure(
         rss_mib=server.rss_mib(),
     )  # fmt: skip
     after = Load(server, clips, atol)
-    report.row(phase="after overload", clients=4, **after.figures(after.run(4, 5)))
+    report.row(
+        phase="after overload", clients=4, **after.figures(after.run(4, 5)),
+        rss_mib=server.rss_mib(),
+    )  # fmt: skip
     replaced = server.metric("aasist_deploy_decoders_replaced")
     answers = malformed(server, clips, options.malformed)
     sane = Load(server, clips, atol)

@@ -12,7 +12,10 @@ from aasist_deploy.cli import _VERBS
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "matplotlib", "av", "pyarrow", "jinja2")
+HEAVY = (
+    *("torch", "onnx", "onnxscript", "onnxruntime", "matplotlib", "av", "pyarrow", "jinja2"),
+    *("fastapi", "uvicorn", "prometheus_client"),
+)
 BLOCKER = f"""
 import sys
 

@@ -83,9 +83,12 @@ def test_windows_of_different_lengths_are_never_in_one_batch(
             pool.submit(shared.score, level(0.1 * i, n_samples=100 * (1 + i % 2)), Owner())
             for i in range(8)
         ]
+        while shared.n_waiting < 7:
+            time.sleep(0.001)
         engine.gate.set()
         for i, future in enumerate(futures):
             assert np.allclose(future.result(), i, rtol=1e-5)
+    assert sorted(engine.batches) == [1, 3, 4]
 
 
 def test_what_one_request_breaks_costs_the_others_nothing(batcher: Any, slow_engine: Any) -> None:
