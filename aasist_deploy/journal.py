@@ -15,7 +15,7 @@ import json
 import os
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,7 @@ SYNC_EVERY_S: Final = (
     1.0  # what a cut run computes again; syncing each batch would slow fast models
 )
 _BLOCK: Final = 1 << 20
+_KINDS: Final = {"int": int, "str": str, "bool": bool}  # of the fields of Reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,11 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
             if not first.endswith(b"\n"):  # stopped before it had begun
                 return {}, Reached()
             head = _entry(first)
-            if head is None or head.get("schema") != SCHEMA:
+            if (
+                head is None
+                or head.get("schema") != SCHEMA
+                or not isinstance(head.get("run"), dict)
+            ):
                 raise UsageError(
                     f"{path} is no journal of a run, or is damaged from its first line on.",
                     fix=f"remove it and {output.name}, and begin anew",
@@ -89,7 +94,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
                 entry = _entry(line)
                 if entry is None:  # cut off while it was written, so nothing comes behind it
                     break
-                reached = Reached(**entry)
+                reached = _reached(entry, path)
     except (FileNotFoundError, NotADirectoryError):  # opening it for writing says what is wrong
         return None
     except OSError as error:
@@ -307,6 +312,15 @@ def _cut(rows: int, lines: int, reached: Reached) -> None:
         os.ftruncate(lines, whole)
 
 
+def _reached(entry: dict[str, Any], path: Path) -> Reached:
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Reached)}
+    right = entry.keys() == kinds.keys() and all(type(entry[n]) is kinds[n] for n in kinds)
+    numbers = (entry["n_inputs"], entry["n_failed"], entry["n_bytes"]) if right else (-1,)
+    if min(numbers) < 0:
+        raise UsageError(f"{path} was changed: a line of it is none of a run.")
+    return Reached(**entry)
+
+
 def _line(entry: Mapping[str, Any]) -> bytes:
     text = json.dumps(entry, sort_keys=True).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
@@ -318,7 +332,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         entry = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
 

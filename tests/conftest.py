@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.engines.base import BaseEngine
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from aasist_deploy.models import Checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile("fuzz", max_examples=5_000)  # docs/security.md says how it is run
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def read_earlier(path: Path) -> dict[str, Any]:
             f"The baseline {path} cannot be read: {error.strerror}.",
             fix="name a variant, or a file written with: aasist-deploy bench --output",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"The baseline {path} is not JSON: {error}.") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != BENCH_SCHEMA:

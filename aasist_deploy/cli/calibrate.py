@@ -171,7 +171,7 @@ def _check_made_by(contract: ModelContract, model: Path, scores: Path) -> None:
     try:
         content: Any = json.loads(report.read_text(encoding="utf-8"))
         made_by = content["model"]["checkpoint_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # not a report of ours: nothing is known
     if made_by != contract.checkpoint_sha256:
         raise UsageError(

@@ -74,7 +74,7 @@ def needed(option: str, value: str | None) -> str:
 def _read(path: Path) -> Project:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", fix="write it as TOML") from error
     types = {f.name: int if "int" in str(f.type) else str for f in fields(Project)}
     for name, value in content.items():

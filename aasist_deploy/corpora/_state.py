@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.errors import OutputError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = ".aasist-deploy"  # below the root of a corpus
 _VERSION: Final = 1
+_TYPES: Final = {"str": str, "int": int, "bool": bool}  # of a stamp's fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +60,10 @@ def read_stamp(root: Path, file: str) -> Stamp | None:
         if held.pop("version") != _VERSION:
             return None
         stamp = Stamp(**held)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return stamp if stamp.file == file else None
+    typed = all(isinstance(getattr(stamp, f.name), _TYPES[str(f.type)]) for f in fields(stamp))
+    return stamp if typed and stamp.file == file else None
 
 
 def write_stamp(root: Path, stamp: Stamp) -> None:

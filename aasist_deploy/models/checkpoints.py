@@ -57,7 +57,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"The configuration {path} cannot be read: {error}.",
             fix="give a JSON file like the published AASIST.conf",

@@ -200,7 +200,16 @@ class RowsFile:
         if len(whole) < len(text):  # a line that was being written
             with self._journal.open("r+b") as file:
                 file.truncate(len(whole))
-        entries = [json.loads(line) for line in whole.splitlines()]
+        try:
+            return self._take(whole)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise UsageError(
+                f"{self._journal} was changed: a line of it is none of a scan ({error}).",
+                fix="remove it and the rows, or choose another -o",
+            ) from error
+
+    def _take(self, whole: bytes) -> bool:
+        entries: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
         if not entries:  # it ended before it wrote a line
             if self._output.exists() and self._output.stat().st_size:
                 raise UsageError(
@@ -218,6 +227,9 @@ class RowsFile:
             else:
                 state.place = Place(**entry["place"])
                 state.n_bytes, state.crc = entry["bytes"], entry["crc32"]
+                numbers = (*asdict(state.place).values(), state.n_bytes, state.crc)
+                if any(type(number) is not int or number < 0 for number in numbers):
+                    raise ValueError(f"{numbers!r:.80} are no whole numbers")
                 if "ended" in entry:
                     state.ended[state.place.file - 1] = entry["ended"]
         if _crc_of(self._output, state.n_bytes) != state.crc:

@@ -242,7 +242,7 @@ def _read_entry(entry: Path) -> Pcm | None:
     """The clip, or None when there is no whole one."""
     try:
         with entry.open("rb") as file:
-            clip: Pcm = np.load(file, allow_pickle=False)
+            clip: Pcm = np.lib.format.read_array(file, allow_pickle=False)  # no zip archives
             check = file.read()
     except FileNotFoundError:
         return None

@@ -171,7 +171,7 @@ def read_rows(path: Path) -> list[Row]:
             row = json.loads(line)
             _ = row["kind"], int(row["step"]), int(row["epoch"])
             rows.append(row)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise OutputError(
                 f"{path}, line {number}, is no row of a training log: {line[:60]!r}.",
                 fix="move the file away to begin a new log, or repair the line",

@@ -46,7 +46,7 @@ def read_source(name_or_path: str | Path) -> Sections:
         return from_published(_json_object(text, path), path.name)
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # more than 4,300 digits; brackets in brackets
         raise RecipeError(f"{path} is no TOML: {error}.") from error
     _check_keys(content, path.name)
     _find_code(content, path.parent)
@@ -85,7 +85,7 @@ def with_overrides(content: Sections, overrides: Sequence[str]) -> Sections:
 def _json_object(text: str, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is no JSON: {error}.") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no JSON object.")
@@ -155,7 +155,7 @@ def _found(path: list[str], content: Sections) -> list[str]:
 def _free_value(text: str) -> Any:  # noqa: ANN401
     try:
         return toml_value(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # a bare word
 
 

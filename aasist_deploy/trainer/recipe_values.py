@@ -78,7 +78,7 @@ def parse(text: str, kind: Any, key: str) -> Any:  # noqa: ANN401
     try:
         value = toml_value(text)
         return _converted(value, inner)
-    except (tomllib.TOMLDecodeError, _MismatchError):
+    except (ValueError, RecursionError, _MismatchError):
         pass
     try:  # a bare word, also one that reads as a number: rawboost=4
         return _converted(text, inner)

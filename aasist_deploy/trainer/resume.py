@@ -140,7 +140,13 @@ def _check_place(out: Path) -> None:
 
 
 def _check_same(out: Path, state: Mapping[str, Any], recipe: Recipe) -> None:
-    before = recipe_from(tomllib.loads(state["recipe"]))
+    try:
+        before = recipe_from(tomllib.loads(state["recipe"]))
+    except (UsageError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise TrainingError(
+            f"The state of {out} holds no recipe that can be read: {error}.",
+            fix="begin a new run",
+        ) from error
     if different := before.differences(recipe):
         raise TrainingError(
             f"The run in {out} was started with another recipe; different are "

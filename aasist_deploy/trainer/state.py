@@ -10,11 +10,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle  # for the name of the error only; nothing is unpickled here
 import random
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,7 +24,6 @@ from aasist_deploy.errors import OutputError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 STATE_FORMAT: Final = "aasist-deploy/training-state/1"
 STATES_FOLDER: Final = "checkpoints"
@@ -99,9 +98,9 @@ def read_state(out: Path) -> dict[str, Any] | None:
         return None
     try:
         pointer = json.loads((out / POINTER).read_text(encoding="utf-8"))
-        path, expected = out / pointer["state"], pointer["sha256"]
+        path, expected = out / STATES_FOLDER / Path(pointer["state"]).name, pointer["sha256"]
         data = path.read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainingError(
             f"The state that {out / POINTER} names cannot be read: {error}.",
             fix=f"point it to another file of {out / STATES_FOLDER}, or start in a new folder",
@@ -116,8 +115,10 @@ def read_state(out: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = torch.load(
             io.BytesIO(data), map_location="cpu", weights_only=True
         )
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except Exception as error:  # its unpickler raises a dozen types on damaged bytes
         raise damaged from error
+    if not isinstance(content, dict):
+        raise damaged
     if content.get("format") != STATE_FORMAT:
         raise TrainingError(
             f"{path} has the format {content.get('format')!r}; this version reads {STATE_FORMAT}."
