@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,8 @@ from tests.cli.tiny_model import write_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 ort = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 
@@ -63,6 +64,15 @@ def test_a_real_network_keeps_its_scores_contract_and_operators(
     assert sorted(p.name for p in written.path.parent.iterdir()) == [
         "small.ort", "small.ort.json", "small.ort.operators.config"
     ]  # fmt: skip
+
+
+def test_description_is_as_documented(model: Path, tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="checks a schema")
+    schema = json.loads((DOCS / "schemas" / "ort.schema.json").read_text())
+    written = ort_from_onnx(model, tmp_path / "x.ort")
+    described = json.loads(written.description.read_text())
+    jsonschema.validate(described, schema)
+    assert set(described) == set(schema["properties"])
 
 
 def test_a_file_that_differs_is_not_kept(
