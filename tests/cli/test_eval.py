@@ -151,13 +151,13 @@ def test_run_is_not_resumed_with_another_model_option_or_trial(
     elif changed == "model":
         engine = {"checkpoint_sha256": "1" * 64}
     elif changed == "trials":
-        lines = (manifest / "manifest.csv").read_text().replace("good2.wav,bonafide,-", "")
+        lines = (manifest / "manifest.csv").read_text().replace("spoof,A3", "spoof,A9")
         (manifest / "manifest.csv").write_text(lines)
     else:
         (manifest / "good1.wav").write_bytes((manifest / "good1.wav").read_bytes() + b"\0")
     result = evaluate("--resume", "--batch", batch, **engine)
     assert result.code == 2
-    says = {"batch": "batch: 1 then, 2 now", "model": "checkpoint", "trials": "trials"}
+    says = {"batch": "batch: 1 then, 2 now", "model": "checkpoint", "trials": "trials: '"}
     assert says.get(changed, "some have changed since") in result.err
     assert not (tmp_path / "results" / "scores.txt").exists()
 
