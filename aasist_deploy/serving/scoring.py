@@ -16,6 +16,7 @@ from aasist_deploy.engines.base import BaseEngine
 from aasist_deploy.errors import AudioError
 from aasist_deploy.inputs import AudioInput
 from aasist_deploy.pipeline import ScoredFile, score_files
+from aasist_deploy.pipeline.stages import Wanted
 from aasist_deploy.serving.batching import AbandonedError, DynamicBatcher
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.pipeline import Decoders, WindowRule
-    from aasist_deploy.pipeline.stages import Piece, Wanted
+    from aasist_deploy.pipeline.stages import Piece
     from aasist_deploy.serving.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -161,14 +162,21 @@ class FileScorer:
         Raises:
             Exception: whatever keeps uploads from being scored.
         """
-        n_samples = self._contract.n_samples or self._contract.min_samples
-        content = noise_wav(n_samples, self._contract.sample_rate_hz)
+        rate_hz = self._contract.sample_rate_hz
+        n_samples = max(1, min(self._contract.min_samples, int(self._limits.max_seconds * rate_hz)))
+        upload = Upload("warm-up.wav", noise_wav(n_samples, rate_hz))
+        wanted = Wanted(sample_rate_hz=rate_hz, max_samples=n_samples, whole=True)
         for _ in range(n_times):
-            outcome = self.score(Upload("warm-up.wav", content), rule, Job(_WARM_UP_S))
-            if outcome.status != OK:
-                log.warning("the model does not score noise: %s", outcome.row.error)
+            for _piece in self._decoders.pieces(
+                AudioInput(Path(upload.name), upload.content), wanted
+            ):
+                pass
+        outcome = self.score(upload, rule, Job(_WARM_UP_S))
+        if outcome.status != OK:
+            log.warning("the model does not score noise: %s", outcome.row.error)
         if self._contract.n_samples is not None:  # the largest batch, which takes the most memory
-            noise = np.random.default_rng(0).uniform(-0.1, 0.1, (self._max_batch, n_samples))
+            shape = self._max_batch, self._contract.n_samples
+            noise = np.random.default_rng(0).uniform(-0.1, 0.1, shape)
             self._batcher.score(noise.astype(np.float32), Job(_WARM_UP_S))
 
 

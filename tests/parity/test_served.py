@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
 ATOL = 1e-4  # as in test_published_scores.py
-# ONNX Runtime computes other batches in another order: measured 9.6e-7 over these clips in batches
-# of 2 to 6, two steps of float32 at their scores.
+# ONNX Runtime computes other batches in another order: measured 9.6e-7 over six of these clips in
+# batches of 2 to 6, two steps of float32 at their scores.
 BATCH_ATOL = 4e-6
-N_CLIPS = 6
+N_CLIPS = 3
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("backend", "runs"),
-    [("onnx", [(1, 1, 0.0), (8, 8, BATCH_ATOL)]), ("openvino", [(8, 8, 0.0)])],
+    [("onnx", [(1, 1, 0.0), (3, 8, BATCH_ATOL)]), ("openvino", [(3, 8, 0.0)])],
 )
 def test_clips_of_several_clients_get_the_published_scores_and_those_of_score(
     backend: str,
