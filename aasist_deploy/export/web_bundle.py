@@ -44,7 +44,7 @@ It is whole: model, runtime and page are in that one file, which loads and sends
 give a page the microphone from disk, at localhost and over https only.
 
 `{model}` is the same model for other programs; the page does not read it.
-The runtime inside is {runtime}, MIT licence, copyright Microsoft Corporation.
+The runtime inside is {runtime}; its licence is at the end of the page.
 """
 
 

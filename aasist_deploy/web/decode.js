@@ -21,6 +21,7 @@ function tagLength(bytes) {
 // {rateHz, bits}: bits of lossless samples, 0 otherwise.
 function describe(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (isWav(bytes) && bytes.length > 28) return { rateHz: view.getUint32(24, true), bits: 0 };
   const start = tagLength(bytes);
   if (find(bytes, "fLaC", start, start + 4) === start && bytes.length > start + 26) {
     const packed = view.getUint32(start + 18); // 20 bits of rate, 3 of channels, 5 of bits, 4 of others
