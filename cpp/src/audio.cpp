@@ -100,6 +100,10 @@ Audio decode(Decoder& decoder, const std::string& name, int64_t rate_hz, size_t 
   }
   if (resampler && wanted) resampler->finish(audio.wave);
   if (max_samples != 0 && audio.wave.size() > max_samples) audio.wave.resize(max_samples);
+  // Floats near the largest one: the filter of the rate overflows, and a batch would fail for one file of it.
+  if (resampler && first_not_finite(audio.wave.data(), audio.wave.size(), 1)) {
+    throw Error(AASIST_AUDIO, name + " holds samples that are too large to change their rate.");
+  }
   if (audio.wave.empty()) {
     throw Error(AASIST_AUDIO, name + " holds no samples at " + std::to_string(rate_hz) + " Hz (" +
                                   std::to_string(n_read) + " before resampling).");

@@ -108,10 +108,18 @@ void Stream::take(const uint8_t* bytes, size_t n_frames) {
   if (resampler_) {
     resampled_.clear();
     resampler_->push(mixed_.data(), mixed_.size(), resampled_);
-    windows_->push(resampled_.data(), resampled_.size());
+    score_resampled();
   } else {
     windows_->push(mixed_.data(), mixed_.size());
   }
+}
+
+void Stream::score_resampled() {
+  if (first_not_finite(resampled_.data(), resampled_.size(), 1)) {  // floats near the largest one
+    throw Error(AASIST_AUDIO, "The stream holds samples that are too large to change their rate, before " +
+                                  std::to_string(n_frames_) + ".");
+  }
+  windows_->push(resampled_.data(), resampled_.size());
 }
 
 void Stream::finish() {
@@ -120,7 +128,7 @@ void Stream::finish() {
   if (resampler_) {
     resampled_.clear();
     resampler_->finish(resampled_);
-    windows_->push(resampled_.data(), resampled_.size());
+    score_resampled();
   }
   if (windows_->finish() == 0) {
     throw Error(AASIST_AUDIO, "The stream held no samples (" + std::to_string(n_frames_) + " before resampling).");

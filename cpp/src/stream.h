@@ -31,6 +31,7 @@ class Stream {
  private:
   void split(const uint8_t* bytes, size_t n_bytes);
   void take(const uint8_t* bytes, size_t n_frames);
+  void score_resampled();
   void check_open() const;
 
   const int32_t format_;

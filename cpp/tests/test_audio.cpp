@@ -103,6 +103,30 @@ TEST_SUITE("audio") {
     CHECK(read(wav_float({std::numeric_limits<float>::infinity()})).status == AASIST_AUDIO);
   }
 
+  TEST_CASE("samples that overflow while their rate is changed are the file's error, not that of its batch") {
+    std::vector<float> large(2000);
+    for (size_t i = 0; i < large.size(); ++i) large[i] = i % 2 == 0 ? 3.4e38F : -3.4e38F;
+    for (size_t i = 0; i < 1000; ++i) large[i] = 3.4e38F;
+    const TempFile overflows("large.wav", wav_float(large, 8000));
+    const TempFile good("good.wav", wav(std::vector<int16_t>(800, 4096)));
+    const Model model = open_model(tiny());
+    const char* const paths[] = {overflows.path(), good.path()};
+    std::vector<aasist_status> statuses;
+    const auto hear = [](void* user, size_t, const aasist_file_score* result, const char*) {
+      static_cast<std::vector<aasist_status>*>(user)->push_back(result->status);
+      return 0;
+    };
+    REQUIRE(aasist_score_files(model.get(), paths, 2, hear, &statuses) == AASIST_OK);
+    CHECK(statuses == std::vector<aasist_status>{AASIST_AUDIO, AASIST_OK});
+    aasist_stream* stream = nullptr;
+    REQUIRE(aasist_stream_open(model.get(), AASIST_PCM_F32LE, 8000, 1, 800, &stream) == AASIST_OK);
+    aasist_status status = aasist_stream_push(stream, large.data(), large.size() * sizeof(float));
+    if (status == AASIST_OK) status = aasist_stream_finish(stream);
+    CHECK(status == AASIST_AUDIO);
+    CHECK_MESSAGE_SAYS("too large to change their rate");
+    aasist_stream_close(stream);
+  }
+
   TEST_CASE("a rate that is none is the caller's error") {
     for (const int32_t rate_hz : {0, -16000, 999, 1536001}) CHECK(read(wav({1, 2}), rate_hz).status == AASIST_USAGE);
   }
