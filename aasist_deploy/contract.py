@@ -13,7 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import ModelFileError
-from aasist_deploy.onnx_file import OnnxFile, read_onnx_file, with_metadata, write_onnx_file
+from aasist_deploy.onnx_file import (
+    OnnxFile,
+    read_onnx_file,
+    refuse_external_data,
+    with_metadata,
+    write_onnx_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -295,8 +301,8 @@ def read_contract(
         stream: Whether a file for streams is wanted; None takes either.
 
     Raises:
-        ModelFileError: not an ONNX model, damaged, without a contract, altered after export, or of
-            the kind that is not wanted.
+        ModelFileError: not an ONNX model, damaged, without a contract, altered after export, with
+            weights in another file, or of the kind that is not wanted.
     """
     file = read_onnx_file(path)
     contract = ModelContract.from_metadata(file.metadata, file.path)
@@ -306,6 +312,7 @@ def read_contract(
             f"its contract says {contract.graph_sha256[:12] or 'nothing'}.",
             fix="export the checkpoint again; a graph edited on purpose needs a new contract",
         )
+    refuse_external_data(file)
     if stream is not None and stream != (contract.stream is not None):
         raise ModelFileError(
             f"{file.path} takes {'whole waves' if stream else 'a state beside its samples'}: it is "

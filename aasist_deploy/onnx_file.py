@@ -3,10 +3,12 @@
 A model file must be checked before any runtime parses it, and on machines that hold no `onnx`
 package. What the check needs is small: the bytes of the graph (their hash is in the contract) and
 the key-value metadata. Both are top-level fields of the ModelProto message, so walking that one
-level of the protobuf wire format is enough; nothing inside the graph is interpreted here.
+level of the protobuf wire format is enough. Inside the graph only one thing is looked for: tensors
+whose numbers lie in another file, which a runtime would read from wherever the graph says.
 
 Source: field numbers from onnx.proto (ModelProto: graph 7, metadata_props 14;
-StringStringEntryProto: key 1, value 2); wire types from the protobuf encoding guide.
+StringStringEntryProto: key 1, value 2; those of `_INNER`); wire types from the protobuf encoding
+guide.
 """
 
 from __future__ import annotations
@@ -30,6 +32,22 @@ _METADATA: Final = 14
 _LAST_FIELD: Final = 31  # ModelProto's highest is 26; bytes with higher ones are something else
 _METADATA_TAG: Final = bytes([_METADATA << 3 | 2])  # 2: bytes with a length, as below
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+MAX_GRAPH_FIELDS: Final = 1_000_000  # a network of ours has a few ten thousand
+MAX_GRAPH_DEPTH: Final = 32  # messages within messages; a node's attribute's tensor is the third
+
+# Message -> field number -> message of the field: the ways from a model to all its tensors.
+_INNER: Final[dict[str, dict[int, str]]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_EXTERNAL_DATA: Final = 13  # of TensorProto: where its numbers lie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +124,59 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
     return OnnxFile(
         path=path, content=content, metadata=metadata, graph_sha256=sha256(graph).hexdigest()
     )
+
+
+def refuse_external_data(file: OnnxFile) -> None:
+    """Refuse a model that is not whole in itself, or whose graph is out of this world.
+
+    Runtimes that are given the bytes of a file look for such tensors in the current folder; the
+    hash of the graph says nothing of what lies there.
+
+    Raises:
+        ModelFileError: numbers of a tensor lie in another file, or the graph has more fields, or
+            more of them within one another, than any network has.
+    """
+    waiting = [("model", memoryview(file.content))]
+    for depth in range(MAX_GRAPH_DEPTH + 1):
+        if not waiting:
+            return
+        if depth == MAX_GRAPH_DEPTH:
+            break
+        waiting = list(_inner_messages(file, waiting))
+    raise ModelFileError(
+        f"{file.path} has graphs nested more than {MAX_GRAPH_DEPTH // 3} deep, which no network of "
+        f"ours has.",
+        fix="export the checkpoint again",
+    )
+
+
+def _inner_messages(
+    file: OnnxFile, outer: list[tuple[str, memoryview]]
+) -> Iterator[tuple[str, memoryview]]:
+    n_fields = 0
+    for kind, message in outer:
+        inner = _INNER[kind]
+        try:
+            for number, value in _fields(message):
+                n_fields += 1
+                if n_fields > MAX_GRAPH_FIELDS:
+                    raise ModelFileError(
+                        f"{file.path} has more than {MAX_GRAPH_FIELDS} fields in its graph, which "
+                        f"no network of ours has.",
+                        fix="export the checkpoint again",
+                    )
+                if kind == "tensor" and number == _EXTERNAL_DATA:
+                    raise ModelFileError(
+                        f"{file.path} has weights outside of itself, in another file: its hash "
+                        f"says nothing of them, and they are not read.",
+                        fix="export the checkpoint again; the file it gives is whole in itself",
+                    )
+                if number in inner and value is not None:
+                    yield inner[number], value
+        except _NotProtobufError as error:
+            raise ModelFileError(
+                f"{file.path} is damaged: {error} in its graph.", fix="export it again"
+            ) from error
 
 
 def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:

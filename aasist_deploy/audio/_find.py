@@ -6,7 +6,7 @@ import glob
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from aasist_deploy.errors import UsageError
 
@@ -20,6 +20,7 @@ AUDIO_SUFFIXES: Final = frozenset({
     ".rf64", ".snd", ".sph", ".tta", ".w64", ".wav", ".wave", ".webm", ".wma", ".wv",
 })
 # fmt: on
+_MAX_LINE_BYTES: Final = 65_536  # of a list; Linux has paths of 4,096
 LIST_SUFFIXES: Final = frozenset({".txt", ".lst"})
 
 
@@ -85,10 +86,10 @@ def find_named(
 
 
 def _expand(one: str, is_address: Callable[[str], bool]) -> list[str]:
-    if one == "-" or is_address(one) or (one and Path(one).exists()):
+    if one == "-" or is_address(one) or (one and _exists(one)):
         return [one]
     if one.startswith("@"):
-        if Path(one[1:]).is_file():
+        if os.path.isfile(one[1:]):  # noqa: PTH113
             return [one]
         raise UsageError(f"There is no list file {one[1:]!r}.")
     if glob.has_magic(one):
@@ -127,9 +128,9 @@ def _paths_of(one: str, is_address: Callable[[str], bool]) -> Iterator[Path | st
         yield one
     elif one == "-":
         yield from _listed("standard input", sys.stdin.buffer, Path(), is_address)
-    elif path.is_dir():
+    elif os.path.isdir(one):  # noqa: PTH112  # pathlib raises on names that are too long
         yield from _below(path)
-    elif one.startswith("@") and not path.exists():
+    elif one.startswith("@") and not _exists(one):
         yield from _from_list(Path(one[1:]), is_address)
     elif path.suffix.lower() in LIST_SUFFIXES:
         yield from _from_list(path, is_address)
@@ -159,6 +160,10 @@ def _below(folder: Path) -> Iterator[Path]:
         )
 
 
+def _exists(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises on names that are too long
+
+
 def _from_list(path: Path, is_address: Callable[[str], bool]) -> Iterator[Path | str]:
     try:
         with path.open("rb") as lines:
@@ -168,11 +173,13 @@ def _from_list(path: Path, is_address: Callable[[str], bool]) -> Iterator[Path |
 
 
 def _listed(
-    name: str, lines: Iterable[bytes], folder: Path, is_address: Callable[[str], bool]
+    name: str, lines: IO[bytes], folder: Path, is_address: Callable[[str], bool]
 ) -> Iterator[Path | str]:
     found = False
-    for number, raw in enumerate(lines, start=1):
-        if b"\0" in raw:
+    # Not `for raw in lines`, which would read a device or a file without line ends into memory.
+    whole_lines = iter(lambda: lines.readline(_MAX_LINE_BYTES + 1), b"")
+    for number, raw in enumerate(whole_lines, start=1):
+        if b"\0" in raw or len(raw) > _MAX_LINE_BYTES:
             raise UsageError(f"The list {name!r} is no text file (line {number}).")
         line = os.fsdecode(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).rstrip("\r\n")
         if not line.strip() or line.startswith("#"):
@@ -183,6 +190,6 @@ def _listed(
             continue
         path = Path(line)
         beside = folder / path
-        yield beside if not path.exists() and beside.exists() else path
+        yield beside if not _exists(path) and _exists(beside) else path
     if not found:
         raise UsageError(f"The list {name!r} names no file.")

@@ -5,6 +5,7 @@ The file is looked for in the current folder and its parents. Paths in it are re
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -89,6 +90,10 @@ def _read(path: Path) -> Project:
             )
         if type(value) is int and value < 1:
             raise UsageError(f"{path}: {name} is {value}; it must be 1 or more.")
-        if name in _PATHS or (name == "model" and (path.parent / str(value)).is_file()):
+        if name in _PATHS or (name == "model" and _is_file(path.parent / str(value))):
             content[name] = str(path.parent / str(value))
     return Project(**content)
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises on names that are too long

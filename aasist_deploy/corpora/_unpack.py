@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Final
 
 from aasist_deploy.errors import DownloadError, OutputError
+from aasist_deploy.tar_headers import SmallHeaders
 from aasist_deploy.textfile import write_text_atomically
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 MAX_MEMBERS: Final = 1_000_000  # the largest archive, a part of ASVspoof 2021 DF, has 152,958
 MAX_RATIO: Final = 4  # audio hardly shrinks: all published archives are below 2
 MIN_LIMIT_BYTES: Final = 2 << 30  # and protocols, which do shrink, are small
-_MAX_TAR_HEADER_BYTES: Final = 1 << 20  # a long name; tarfile reads it into memory whole
 _MAX_TRAILING_BYTES: Final = 64 << 20  # tar fills its last record with zeros, 10 kB as a rule
 _CHUNK_BYTES: Final = 1 << 20
 _WHOLE: Final = "whole.json"  # says that all members are there, and may be moved
@@ -43,6 +43,7 @@ _DAMAGED: Final = (
     EOFError,
     IndexError,
     OverflowError,
+    TypeError,
     UnicodeDecodeError,
     ValueError,
     gzip.BadGzipFile,
@@ -90,7 +91,8 @@ def unpack(
             with _told(archive):
                 found = _members(archive, into, on_progress)
             write_text_atomically(whole, [json.dumps(asdict(found))])
-        found = Unpacked(**json.loads(whole.read_text(encoding="utf-8")))
+        with _told(whole):
+            found = Unpacked(**json.loads(whole.read_text(encoding="utf-8")))
         _merge(into, root)
         os.sync()  # before anybody notes that it is done
         shutil.rmtree(staging)
@@ -221,25 +223,13 @@ def _zip(job: _Job, on_progress: Progress | None) -> None:
                 on_progress(n_done, job.n_bytes)
 
 
-class _SmallHeaders(tarfile.TarInfo):
-    """A header that claims no more memory than a name needs."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _SmallHeaders:
-        info = super().frombuf(buf, encoding, errors)
-        is_file = info.type in tarfile.REGULAR_TYPES
-        if not is_file and info.size > _MAX_TAR_HEADER_BYTES:
-            raise tarfile.TarError(f"a header claims {info.size} bytes")
-        return info
-
-
 def _tar(job: _Job, on_progress: Progress | None) -> None:
     n_archive = job.archive.stat().st_size
     with job.archive.open("rb") as raw:
         is_gzip = job.archive.name.endswith(".gz")
         plain: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]
         # As a stream, so that each byte is read once; tarfile's own gzip would not check the CRC.
-        with tarfile.open(fileobj=plain, mode="r|", tarinfo=_SmallHeaders) as archive:
+        with tarfile.open(fileobj=plain, mode="r|", tarinfo=SmallHeaders) as archive:
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 _tar_member(job, archive, info)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,7 @@ from aasist_deploy.errors import AudioError
 from aasist_deploy.inputs._address import Address, opened
 from aasist_deploy.inputs._types import AudioInput
 from aasist_deploy.scores import require_pyarrow
+from aasist_deploy.tar_headers import SmallHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +24,12 @@ _TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _NAME_COLUMNS: Final = ("path", "file", "utterance", "id", "key", "name", "__key__")
 _ROWS_AT_ONCE: Final = 16
+# What tarfile and pyarrow raise on altered archives; a RuntimeError is a chain of headers without
+# end, and a LookupError, TypeError or NotImplementedError is one of pyarrow's.
+_DAMAGED: Final = (
+    tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error, ArithmeticError,
+    ValueError, LookupError, TypeError, RuntimeError,
+)  # fmt: skip
 
 
 def is_archive(path: Path | Address) -> bool:
@@ -54,15 +63,16 @@ def audio_inside(path: Path | Address) -> Iterator[AudioInput]:
                 yield from _in_tar(path, file)
     except AudioError as error:
         yield AudioInput(path, error=str(error))
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except _DAMAGED as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         yield AudioInput(path, error=f"{path} cannot be read further ({reason}).")
 
 
 def _in_tar(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
     n_found = 0
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
-        for member in archive:
+    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=SmallHeaders) as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
             name = PurePosixPath(member.name)
             if name.suffix.lower() not in AUDIO_SUFFIXES or name.name.startswith("."):
                 continue

@@ -6,6 +6,7 @@ networks", ICASSP 2022. Module names are those of the published state dicts, whi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,7 +64,9 @@ class AasistConfig(NetworkConfig):
                 f"The model configuration has {len(self.pool_ratios)} pool_ratios and "
                 f"{len(self.temperatures)} temperatures; AASIST takes at least 3 of each."
             )
-        if not all(0 < ratio <= 1 for ratio in self.pool_ratios) or min(self.temperatures) <= 0:
+        if not all(0 < ratio <= 1 for ratio in self.pool_ratios) or not all(
+            0 < temperature < math.inf for temperature in self.temperatures
+        ):
             raise CheckpointError(
                 "The configured pool_ratios must be in (0, 1] and the temperatures above 0."
             )

@@ -55,4 +55,10 @@ def build_model(settings: Mapping[str, Any], code: str | None = None) -> Network
             f"{name} is built in, and the code {code} is named for it.",
             fix=f"leave the code out, or give a configuration with the architecture '{CUSTOM}'",
         )
-    return builder(settings)
+    try:
+        return builder(settings)
+    except (MemoryError, RuntimeError) as error:  # torch says so in a RuntimeError
+        raise CheckpointError(
+            f"{name} of this configuration cannot be built here: {str(error).splitlines()[0]}",
+            fix="check the sizes in its configuration",
+        ) from error

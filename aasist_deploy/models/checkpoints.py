@@ -187,7 +187,20 @@ def _load_strictly(model: Network, state: dict[str, Tensor], path: Path) -> None
             f"{', '.join(parts)}.",
             fix="give the configuration that these weights were trained with (--config)",
         )
+    odd = [name for name, value in state.items() if not _is_plain(value)]
+    if odd:
+        raise CheckpointError(
+            f"The weights in {path} hold tensors that are no plain real numbers on the CPU: "
+            f"{', '.join(odd[:3])}.",
+            fix="save the float32 weights of the network",
+        )
     bad = [name for name, value in state.items() if not torch.isfinite(value.float()).all()]
     if bad:
         raise CheckpointError(f"The weights in {path} hold NaN or infinity: {', '.join(bad[:3])}.")
     model.load_state_dict(state, strict=True)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether it is dense, real, and has its numbers here."""
+    dense = value.layout is torch.strided and value.device.type == "cpu"
+    return dense and not (value.is_quantized or value.is_complex())

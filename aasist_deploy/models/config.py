@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from aasist_deploy.errors import CheckpointError
 
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Channels = tuple[int, int]  # [in, out] of a residual block
+
+# What a configuration may ask for: far above every published network (1,024, 1,024 and 64,600),
+# and below what one altered number in a file could fill a machine's memory with.
+MAX_SIZE: Final = 4_096
+MAX_TAPS: Final = 16_001
+MAX_SAMPLES: Final = 86_400 * 16_000  # a day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,8 @@ class NetworkConfig(ABC):
         """
         known = {f.name for f in fields(cls)}
         required = {f.name for f in fields(cls) if f.default is MISSING}
-        missing, unknown = required - set(config), set(config) - known
+        given = {str(key) for key in config}  # of a checkpoint, a key may be anything
+        missing, unknown = required - given, given - known
         if missing or unknown:
             raise CheckpointError(
                 f"The model configuration does not fit {cls.network}: missing are "
@@ -101,6 +108,13 @@ class NetworkConfig(ABC):
         channels_made = [made for _, made in self.block_channels]
         if min(self.nb_samp, self.first_conv, *self.sizes, *channels_made) < 1:
             raise CheckpointError("The model configuration has a size below 1.")
+        largest = max(*self.sizes, *channels_made, self.filts[0])
+        if largest > MAX_SIZE or self.first_conv > MAX_TAPS or self.nb_samp > MAX_SAMPLES:
+            raise CheckpointError(
+                f"The model configuration has a size of {largest:.9g}, filters of "
+                f"{self.first_conv:.9g} taps and windows of {self.nb_samp:.9g} samples; at most "
+                f"{MAX_SIZE}, {MAX_TAPS} and {MAX_SAMPLES} are built."
+            )
         if self.nb_samp < self.min_samples:
             raise CheckpointError(
                 f"The configured nb_samp is {self.nb_samp}; {self.network} with this first_conv "

@@ -21,6 +21,7 @@ from aasist_deploy.models.residual import ResidualBlock1d
 from aasist_deploy.models.sinc import SincFrontEnd, odd_taps
 
 N_BLOCKS: Final = 6
+MAX_LAYERS: Final = 16  # of the GRU; the published network has 3
 SAMPLES_PER_STEP: Final = 3**7  # max-pool by three in the front end and in six blocks
 
 
@@ -62,6 +63,12 @@ class RawNet2Config(NetworkConfig):
             raise CheckpointError(
                 f"The model configuration has in_channels {self.in_channels} and nb_classes "
                 f"{self.nb_classes}; RawNet2 takes one channel and gives two classes."
+            )
+
+        if self.nb_gru_layer > MAX_LAYERS:
+            raise CheckpointError(
+                f"The configured nb_gru_layer is {self.nb_gru_layer}; at most {MAX_LAYERS} are "
+                f"built."
             )
 
     @property
