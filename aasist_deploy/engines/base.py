@@ -28,8 +28,9 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 # nothing on a CPU and would need gigabytes.
 DEFAULT_MAX_BATCH: Final = 16
 
-# A CPU scores as many windows a second one by one as sixteen at once (docs/scoring.md has the
-# figures); eight of them keep what surrounds an engine out of its way, in little memory.
+# A CPU scores as many windows a second one by one as together: ONNX Runtime 6.4 at batch 1 and at 8
+# on two cores (benchmarks/results/2026-11-23-cpu-2cores-quiet.json). Eight keep what surrounds an
+# engine out of its way, in little memory.
 CPU_BATCH: Final = 8
 
 # By which part a node may have a higher score than one that another engine put before it, and still
