@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 #include "audio.h"
 #include "error.h"
@@ -12,6 +13,25 @@ namespace {
 // A call of more frames costs less for each, but the score at its end waits for all of them; as in Python, where
 // streaming/shared_frames.py has the measurement. Equal calls give equal scores.
 constexpr size_t kMaxFramesPerCall = 4;
+
+// Sums of a runtime's kernels may start where memory is aligned, so that equal samples elsewhere have a score that
+// differs in its last bit. What is scored lies at one alignment, the largest that vector units ask for.
+template <typename T>
+struct Aligned {
+  static constexpr std::align_val_t kAlignment{64};
+  using value_type = T;
+  Aligned() = default;
+  template <typename U>
+  Aligned(const Aligned<U>&) noexcept {}
+  T* allocate(size_t n) {
+    if (n > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
+    return static_cast<T*>(::operator new(n * sizeof(T), kAlignment));
+  }
+  void deallocate(T* at, size_t) noexcept { ::operator delete(at, kAlignment); }
+  bool operator==(const Aligned&) const noexcept { return true; }
+  bool operator!=(const Aligned&) const noexcept { return false; }
+};
+using AlignedFloats = std::vector<float, Aligned<float>>;
 
 // Every window by a pass of its own.
 class EachWindow final : public Windows {
@@ -48,13 +68,15 @@ class EachWindow final : public Windows {
  private:
   void score_window(const float* wave, uint64_t end) {
     float score = 0;
-    engine_.score(wave, 1, static_cast<size_t>(window_), &score);
+    scored_.assign(wave, wave + window_);
+    engine_.score(scored_.data(), 1, scored_.size(), &score);
     found(next_start_, end, score);
   }
 
   const Engine& engine_;
   const uint64_t window_;
   const uint64_t hop_;
+  AlignedFloats scored_;
   std::vector<float> waiting_;  // samples from `waiting_start_` on
   uint64_t waiting_start_ = 0;  // position of the first of them in the stream
   uint64_t next_start_ = 0;     // where the next window starts
@@ -102,7 +124,8 @@ class SharedFrames final : public Windows {
       const auto n_frames = static_cast<size_t>(std::min<uint64_t>(to_end_, frames_per_call_));
       const size_t n = n_frames * layout_.frame_samples;
       if (waiting_.size() - at < n) break;
-      const float score = engine_.step(waiting_.data() + at, n, state_.data());
+      scored_.assign(waiting_.data() + at, waiting_.data() + at + n);
+      const float score = engine_.step(scored_.data(), n, state_.data());
       at += n;
       to_end_ -= n_frames;
       if (to_end_ > 0) continue;
@@ -117,7 +140,8 @@ class SharedFrames final : public Windows {
   const StreamLayout& layout_;
   const uint64_t hop_;
   const size_t frames_per_call_;
-  std::vector<float> state_;
+  AlignedFloats scored_;
+  AlignedFloats state_;
   std::vector<float> waiting_;  // samples that no call has taken
   std::vector<float> start_;    // of the stream, until a window is complete
   uint64_t n_samples_ = 0;
