@@ -178,7 +178,7 @@ def test_file_deleted_while_the_run_is_on_is_a_row_with_its_error(
     first = clip("0.wav")
     paths = [first] + [clip(f"{i}.wav") for i in range(1, 60)]
 
-    lines = [os.fsencode(path) + b"\n" for path in paths]
+    lines = io.BytesIO(b"".join(os.fsencode(path) + b"\n" for path in paths))
     real = batches.LocalScorer._score
 
     def delete_then_score(batcher: Any, waiting: Any) -> None:
