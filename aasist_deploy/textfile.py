@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import struct
+import unicodedata
 import zipfile
 import zlib
 from contextlib import suppress
@@ -22,6 +23,10 @@ MAX_UNPACKED_BYTES: Final = 512 * 1024**2
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _EMPTY_ZIP_MAGIC: Final = b"PK\x05\x06"
+
+# Unicode's control and format characters (with those that turn text round), lone surrogates, and
+# separators of lines and paragraphs.
+_STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 # On altered archives zipfile lets errors of its parts through (found by fuzzing).
 _DAMAGED: Final = (
@@ -119,6 +124,28 @@ def numbered_fields(text: str) -> Iterator[tuple[int, list[str]]]:
 def excerpt(text: str, limit: int = 80) -> str:
     """Return `text` quoted for a message, cut to `limit` characters."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def visible(text: str) -> str:
+    """Text for a terminal: characters that would steer it are shown by their codes.
+
+    A file name may hold the escape sequences that retitle a terminal, delete what it shows or turn
+    text round. Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(one if _is_harmless(one) else _code_of(one) for one in text)
+
+
+def _is_harmless(one: str) -> bool:
+    return one in "\n\t" or unicodedata.category(one) not in _STEERING
+
+
+def _code_of(one: str) -> str:
+    number = ord(one)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def write_text_atomically(path: Path, lines: Iterable[str]) -> None:

@@ -18,9 +18,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+
+from aasist_deploy.textfile import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from aasist_deploy.errors import AasistDeployError
 
@@ -29,9 +34,27 @@ T = TypeVar("T")
 # The remaining time is told from the progress of so long: a step of training can take a minute.
 SPEED_PERIOD_S = 900.0
 
+
+class SafeConsole(Console):
+    """A console on which text cannot steer the terminal, whatever file or attack it names."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments of what is printed, their text made visible."""
+        for segment in super().render(renderable, options):
+            harmless = segment.control is not None or segment.text.isprintable()
+            yield segment if harmless else Segment(visible(segment.text), segment.style)
+
+
+class _SafeFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 # Results go to stdout, everything a person watches goes to stderr.
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = SafeConsole(highlight=False, soft_wrap=True)
+stderr = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")
@@ -40,7 +63,8 @@ JsonOption = Annotated[
 
 def print_json(result: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout; NaN never appears in it."""
-    sys.stdout.write(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    ascii_ = sys.stdout.isatty()  # JSON escapes what would steer a terminal only with this
+    sys.stdout.write(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=ascii_) + "\n")
 
 
 def print_error(error: AasistDeployError) -> None:
@@ -53,7 +77,9 @@ def print_error(error: AasistDeployError) -> None:
 def configure_logging(verbosity: int) -> None:
     """Send the library's log to stderr: warnings by default, -v informs, -vv debugs."""
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 @contextmanager

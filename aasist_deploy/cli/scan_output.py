@@ -25,6 +25,7 @@ from aasist_deploy.streaming.journal import Place
 from aasist_deploy.streaming.output import window_format
 from aasist_deploy.streaming.scan import warnings_of
 from aasist_deploy.streaming.summary import EXTREMES, Segment, audacity_label
+from aasist_deploy.textfile import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ class StdoutSink:
 
     def write(self, line: str) -> None:
         """Print a row at once."""
-        sys.stdout.write(line)
+        sys.stdout.write(visible(line) if sys.stdout.isatty() else line)
         sys.stdout.flush()
 
     def reach(self, place: Place, ended: dict[str, Any] | None = None) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
 from aasist_deploy.errors import EnvironmentLacks, OutputError, UsageError
+from aasist_deploy.textfile import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -222,7 +223,7 @@ def open_rows(
     lines = RowLines(row_format, columns)
     if output is None:
         sys.stdout.flush()
-        yield _Lines(sys.stdout.buffer, lines)
+        yield (_ShownLines if sys.stdout.isatty() else _Lines)(sys.stdout.buffer, lines)
         return
     try:
         with output.open("wb") as stream:
@@ -239,6 +240,15 @@ class _Lines:
 
     def write(self, row: FileRow) -> None:
         self._stream.write(self._lines.line(row))
+        self._stream.flush()
+
+
+class _ShownLines(_Lines):
+    """Rows on a terminal, which file names must not steer."""
+
+    def write(self, row: FileRow) -> None:
+        text = self._lines.line(row).decode(errors="surrogateescape")
+        self._stream.write(visible(text).encode())
         self._stream.flush()
 
 

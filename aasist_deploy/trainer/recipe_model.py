@@ -48,7 +48,7 @@ class Model:
         object.__setattr__(self, "settings", plain(dict(self.settings), "model"))
         object.__setattr__(self, "code", convert(self.code, str | None, "model.code"))
         architecture: Any = self.settings.get("architecture")
-        if architecture not in SETTINGS:
+        if not isinstance(architecture, str) or architecture not in SETTINGS:
             raise RecipeError(
                 f"model.architecture is {architecture!r}; known are {', '.join(SETTINGS)}.",
                 fix='for a network of your own: architecture = "custom" and code = "file.py:Class"',
