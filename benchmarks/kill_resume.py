@@ -83,7 +83,7 @@ def killed_and_resumed(model: Path, names: Path, output: Path, seed: int) -> lis
         if killed_at and chance.random() > 0.4:
             goal = N_FILES + 2
         else:
-            goal = chance.randint(rows_in(output), N_FILES)
+            goal = chance.randint(min(rows_in(output), N_FILES), N_FILES)
         while process.poll() is None and rows_in(output) < goal:
             time.sleep(0.01)
         if process.poll() is None and goal <= N_FILES:
