@@ -30,6 +30,7 @@ SYNC_EVERY_S: Final = (
     1.0  # what a cut run computes again; syncing each batch would slow fast models
 )
 _BLOCK: Final = 1 << 20
+_MOST: Final = 2**53  # of bytes and rows, in JSON that every reader takes
 _KINDS: Final = {"int": int, "str": str, "bool": bool}  # of the fields of Reached
 
 
@@ -316,7 +317,7 @@ def _reached(entry: dict[str, Any], path: Path) -> Reached:
     kinds = {field.name: _KINDS[str(field.type)] for field in fields(Reached)}
     right = entry.keys() == kinds.keys() and all(type(entry[n]) is kinds[n] for n in kinds)
     numbers = (entry["n_inputs"], entry["n_failed"], entry["n_bytes"]) if right else (-1,)
-    if min(numbers) < 0:
+    if min(numbers) < 0 or max(numbers) >= _MOST:
         raise UsageError(f"{path} was changed: a line of it is none of a run.")
     return Reached(**entry)
 

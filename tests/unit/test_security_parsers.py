@@ -382,3 +382,56 @@ def test_any_bytes_give_a_result_or_an_error_of_ours(reader: Reader, tmp_path: P
             reader.read(path)
 
     check()
+
+
+def changed(reader: str, *changes: tuple[bytes, bytes]) -> tuple[str, bytes]:
+    content = next(one.seed for one in READERS if one.name == reader)
+    for old, new in changes:
+        assert content.count(old) == 1
+        content = content.replace(old, new)
+    return reader, content
+
+
+# What ended in other exceptions, or would have taken all memory, before it was refused.
+FOUND: Final = (
+    ("recipe, TOML", b"a = " + b"[" * DEEP),
+    ("recipe, TOML", b"a = " + b"9" * 5_000),
+    ("recipe, .conf", b"[" * DEEP),
+    changed("recipe, .conf", (b'"RawNetGatSpoofST"', b'{"a": {}}')),
+    ("project file", b"model = " + b"[" * DEEP),
+    changed("journal", (b'{"schema"', b"[" * DEEP + b'{"schema"')),
+    changed("journal", (b'{"n_inputs": 0, ', b"{")),
+    changed("journal", (b'"n_inputs": 0', b'"n_inputs": 1' + b"0" * 300)),
+    changed("journal", (b'"1/1"', b'"1/1' + b"0" * 18 + b'"')),
+    changed("journal", (b'"1/1"', b'"1/' + b"9" * 5_000 + b'"')),
+    changed("journal", (b'"format": "csv", ', b"")),
+    changed("scan journal", (b'{"schema"', b"[" * DEEP + b'{"schema"')),
+    changed("scan journal", (b'"stretch": 0', b'"stretch": null')),
+    changed("scan journal", (b'"bytes": 9', b'"bytes": -9')),
+    ("bench", b"[" * DEEP),
+    ("stamp of a corpus", b"[" * DEEP),
+    changed("stamp of a corpus", (b'"first": "a"', b'"first": 5')),
+    ("log of training", b"[" * DEEP + b"\n"),
+    ("log of training", b'{"kind": "step", "epoch": 1, "step": 1e999}\n'),
+    ("state of training", b"[" * DEEP),
+    changed("state of training", (b'"checkpoints/1.pt"', b"[]")),
+)
+TAKEN_AS_NONE: Final = {"stamp of a corpus"}  # the archive is then fetched or read again
+
+
+@pytest.mark.parametrize(("name", "content"), FOUND, ids=range(len(FOUND)))
+def test_what_fuzzing_found_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(content)
+    reader = next(one for one in READERS if one.name == name)
+    if name in TAKEN_AS_NONE:
+        assert reader.read(path) is None
+        return
+    with pytest.raises(AasistDeployError) as raised:
+        reader.read(path)
+    assert len(str(raised.value)) < 5_000 + 600
+
+
+def test_project_may_name_a_model_that_is_longer_than_names_of_files_can_be(tmp_path: Path) -> None:
+    (tmp_path / "aasist-deploy.toml").write_text(f'model = "{"x" * 5_000}"')
+    assert load_project(tmp_path).model == "x" * 5_000
