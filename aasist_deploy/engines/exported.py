@@ -1,20 +1,40 @@
-"""What the backends share that open an exported `.onnx` file: its names, its pooling orders."""
+"""What the backends share that open an exported `.onnx` file: names, pooling orders, failures."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aasist_deploy.errors import ModelFileError
+from aasist_deploy.errors import AasistDeployError, ModelFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from aasist_deploy.contract import ModelContract
+
+
+@contextmanager
+def failures_of(runtime: str, path: Path) -> Iterator[None]:
+    """Turn what a runtime raises while it computes into one error.
+
+    Raises:
+        ModelFileError: the graph cannot be computed here, or not on these waves.
+    """
+    try:
+        yield
+    except AasistDeployError:
+        raise
+    except Exception as error:  # the exceptions of runtimes share no base but Exception
+        reason = str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+        raise ModelFileError(
+            f"{runtime} cannot compute {path}: {reason}",
+            fix="a smaller batch needs less memory; otherwise export the checkpoint again",
+        ) from error
 
 
 def check_names(

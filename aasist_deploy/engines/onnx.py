@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from aasist_deploy.contract import read_contract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
 from aasist_deploy.engines.cpu_features import lacks_int8
-from aasist_deploy.engines.exported import check_names, kept_nodes
+from aasist_deploy.engines.exported import check_names, failures_of, kept_nodes
 from aasist_deploy.engines.onnx_bound import BoundSession
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 
@@ -127,7 +127,8 @@ class OnnxEngine(BaseEngine):
         if self._bound is not None:
             return self._bound.run(waves)
         names = list(self.contract.outputs)
-        results = self._session.run(names, {self.contract.input_name: waves})
+        with failures_of("ONNX Runtime", self._path):
+            results = self._session.run(names, {self.contract.input_name: waves})
         return dict(zip(names, results, strict=True))
 
     def _close(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from aasist_deploy.contract import read_contract
 from aasist_deploy.engines.base import BaseEngine, Waves, check_threads, usable_cores
 from aasist_deploy.engines.cpu_features import lacks_bf16, lacks_int8
-from aasist_deploy.engines.exported import check_names, kept_nodes
+from aasist_deploy.engines.exported import check_names, failures_of, kept_nodes
 from aasist_deploy.engines.openvino_cache import cache_folder
 from aasist_deploy.engines.openvino_graph import HINTS, Hint, OpenvinoGraph, openvino_core
 from aasist_deploy.errors import UsageError
@@ -126,11 +126,13 @@ class OpenvinoEngine(BaseEngine):
         smallest = self.contract.batch[0]
         starts = range(0, len(waves) - smallest + 1, smallest)
         if self._hint == "latency" or len(starts) == 1:
-            found = self._graph.run({name: waves})
+            with failures_of("OpenVINO", self._path):
+                found = self._graph.run({name: waves})
         else:
             ends = [*starts[1:], len(waves)]
             pieces = ({name: waves[i:j]} for i, j in zip(starts, ends, strict=True))
-            results = self._graph.run_all(pieces)
+            with failures_of("OpenVINO", self._path):
+                results = self._graph.run_all(pieces)
             found = {out: np.concatenate([r[out] for r in results]) for out in results[0]}
         return {out: found[out] for out in self.contract.outputs}
 

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch")
 
+import numpy as np
 import onnx
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -304,3 +305,21 @@ def test_contract_of_another_graph_is_refused(tmp_path: Path) -> None:
     path.write_bytes(changed)
     with pytest.raises(ModelFileError, match="altered after export"):
         read_contract(path)
+
+
+def test_a_graph_that_asks_for_terabytes_is_one_error(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    shape = helper.make_tensor("s", TensorProto.INT64, [2], [2**20, 2**22])
+    axis = helper.make_tensor("one", TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["huge"]),  # 16 TiB
+        helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["wave", "one"], ["d"], keepdims=0),
+        helper.make_node("Add", ["sum", "d"], ["score"]),
+    ]
+    path = model_file(tmp_path / "m.onnx", graph_of(nodes, [shape, axis]))
+    with (
+        open_engine(path, backend="onnx") as engine,
+        pytest.raises(ModelFileError, match=r"ONNX Runtime cannot compute .*allocate"),
+    ):
+        engine.score(np.zeros((1, N), np.float32))
