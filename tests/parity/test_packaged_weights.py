@@ -11,8 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs PyTorch")
 
-import torch
-
+from aasist_deploy import open_engine
 from aasist_deploy.audio import fit_length, read_audio
 from aasist_deploy.metrics import asv_error_rates, eer, min_tdcf_2019
 from aasist_deploy.models import Checkpoint, load_checkpoint
@@ -21,6 +20,7 @@ from aasist_deploy.scores import read_asv_scores
 from aasist_deploy.trials import load_dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = "aasist-l-mini"
@@ -34,6 +34,17 @@ TDCF_ATOL = 1e-3  # rounding moves a threshold by less than a clip
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
     return load_checkpoint(pull_from(NAME).path)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    from aasist_deploy.resolve import model_file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AASIST_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield model_file(NAME, "onnx")
 
 
 def test_they_are_the_bytes_of_the_registry() -> None:
@@ -57,19 +68,17 @@ def test_their_recipe_lies_beside_them_and_names_no_machine(checkpoint: Checkpoi
 
 @pytest.mark.parametrize("split", ["dev", "eval"])
 def test_figures_of_the_card_are_those_of_the_weights(
-    checkpoint: Checkpoint, shared: Path, split: str
+    exported: Path, shared: Path, split: str
 ) -> None:
     row = re.search(rf"^\\| {split}.*$", CARD, re.MULTILINE)
     assert row is not None
     _, clips, people, spoofs, error, tdcf = (cell.strip() for cell in row[0].strip("|").split("|"))
     dataset = load_dataset("asvspoof2019-la", shared / "data" / "LA_mini", split)
     waves = np.stack([fit_length(read_audio(t.path).wave[:64_600]) for t in dataset.trials])
-    with torch.inference_mode():
-        scores = torch.cat(
-            [checkpoint.model(part)[1][:, 1] for part in torch.split(torch.from_numpy(waves), 8)]
-        )
+    with open_engine(exported, "onnx") as engine:  # four times as fast as PyTorch
+        scores = np.concatenate([engine.score(waves[i : i + 8]) for i in range(0, len(waves), 8)])
     bonafide = np.array([trial.label == "bonafide" for trial in dataset.trials])
-    classes = scores.double().numpy()[bonafide], scores.double().numpy()[~bonafide]
+    classes = scores[bonafide].astype(np.float64), scores[~bonafide].astype(np.float64)
     assert (int(clips), int(people), int(spoofs)) == (len(waves), *map(len, classes))
     found = 100 * eer(*classes).eer
     assert found == pytest.approx(float(error.removesuffix(" %")), abs=EER_ATOL_PERCENT)
@@ -79,13 +88,10 @@ def test_figures_of_the_card_are_those_of_the_weights(
         assert min_tdcf_2019(*classes, asv).value == pytest.approx(float(tdcf), abs=TDCF_ATOL)
 
 
-def test_they_export_by_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxscript", reason="needs the extra export")
-    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+def test_they_export_by_their_name(exported: Path) -> None:
     from aasist_deploy.contract import read_contract
     from aasist_deploy.resolve import model_file
 
-    monkeypatch.setenv("AASIST_DEPLOY_CACHE", str(tmp_path))
-    contract, _ = read_contract(model_file(NAME, None))
+    contract, _ = read_contract(exported)
     assert contract.checkpoint_sha256 == PACKAGED[NAME].sha256
     assert model_file(NAME, "torch") == PACKAGED[NAME].path
