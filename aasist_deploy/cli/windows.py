@@ -61,10 +61,10 @@ MinSpeechOption = Annotated[
 
 DEFAULT_MIN_SPEECH: Final = 0.2
 _DEFAULT_HOP_FRAMES: Final = 7  # 0.957 s: near a second, and a multiple of AASIST's frame
-# From here on each window alone is cheaper: a window has 29 frames, and a call costs more than the
-# frames that it brings. Measured in ONNX Runtime: at 16 a stream is 1.3 times cheaper, at 24 it is
-# 1.2 times dearer (docs/streaming.md); the limit lies between the two.
-ALONE_FROM_HOP_FRAMES: Final = 20
+# From here on each window alone is as cheap: a window has 29 frames, and a call costs more than the
+# frames that it brings. Measured in calls of recordings: at 16 frames a stream is 1.5 times cheaper,
+# at 24 neither, at 29 it is 1.2 times dearer (docs/streaming.md).
+ALONE_FROM_HOP_FRAMES: Final = 24
 _DEFAULT_HOP_S: Final = 1.0  # where there are no frames
 MAX_HOP_S: Final = 3_600
 # A scan that goes on computes again what follows the last place to start anew: a few batches, or
