@@ -61,9 +61,9 @@ MinSpeechOption = Annotated[
 
 DEFAULT_MIN_SPEECH: Final = 0.2
 _DEFAULT_HOP_FRAMES: Final = 7  # 0.957 s: near a second, and a multiple of AASIST's frame
-# From here on each window alone is as cheap: a window has 29 frames, and a call costs more than the
-# frames that it brings. Measured in calls of recordings: at 16 frames a stream is 1.5 times cheaper,
-# at 24 neither, at 29 it is 1.2 times dearer (docs/streaming.md).
+# From here on each window alone is as cheap: a window has 29 frames, and a call costs more than
+# the frames that it brings. Measured in calls of recordings: at 16 frames a stream is 1.5 times
+# cheaper, at 24 neither, at 29 it is 1.2 times dearer (docs/streaming.md).
 ALONE_FROM_HOP_FRAMES: Final = 24
 _DEFAULT_HOP_S: Final = 1.0  # where there are no frames
 MAX_HOP_S: Final = 3_600
@@ -176,7 +176,7 @@ class Asked:
         """Why sharing frames would not pay, or None."""
         if self.hop_frames is None or self.hop_frames < ALONE_FROM_HOP_FRAMES:
             return None
-        return f"cheaper at {self.hop_frames} frames than sharing those that windows have in common"
+        return f"no dearer at {self.hop_frames} frames than sharing those that windows have in common"
 
 
 @contextmanager
