@@ -176,7 +176,7 @@ class Asked:
         """Why sharing frames would not pay, or None."""
         if self.hop_frames is None or self.hop_frames < ALONE_FROM_HOP_FRAMES:
             return None
-        return f"no dearer at {self.hop_frames} frames than sharing those that windows have in common"
+        return f"no dearer at {self.hop_frames} frames than sharing what windows have in common"
 
 
 @contextmanager
