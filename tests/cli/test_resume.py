@@ -138,6 +138,53 @@ def test_ctrl_c_writes_what_is_done_and_says_how_to_go_on(
     assert output.read_bytes() == whole
 
 
+# In a mount namespace of its own: a disk of 16 KiB, the run on it, a larger disk, the run again.
+ON_A_SMALL_DISK = """
+mkdir "$DISK" && mount -t tmpfs -o size=16k tmpfs "$DISK" || exit 97
+"$@"
+echo "first $?"
+cat "$DISK/x.csv" > "$OUT/first.csv"
+mount -o remount,size=4m "$DISK" || exit 98
+"$@"
+echo "second $?"
+cat "$DISK/x.csv" > "$OUT/second.csv"
+"""
+
+
+def test_disk_that_is_full_keeps_what_is_done_and_with_room_the_run_ends_alike(
+    folder: Path, whole: bytes, tmp_path: Path
+) -> None:
+    run = [sys.executable, "-c", START, "score", str(folder / "tiny.onnx"), str(folder / "all.txt")]
+    run += ["-o", str(tmp_path / "disk" / "x.csv"), "--resume", "--backend", "onnx"]
+    shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh"]
+    try:
+        done = subprocess.run(
+            [*shell, *run],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+            env={
+                **os.environ,
+                "FILE_LIMIT": "0",
+                "DISK": str(tmp_path / "disk"),
+                "OUT": str(tmp_path),
+            },
+        )
+    except FileNotFoundError:
+        pytest.skip("needs unshare, of util-linux")
+    if done.returncode == 97 or "unshare" in done.stderr:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    assert "Traceback" not in done.stderr
+    assert "first 2\nsecond 1\n" in done.stdout  # 1: some files are no audio
+    assert "No space left on device" in done.stderr
+    assert "--resume" in done.stderr
+    first = (tmp_path / "first.csv").read_bytes()
+    assert 0 < len(first) <= 16 << 10
+    assert whole.startswith(first)
+    assert (tmp_path / "second.csv").read_bytes() == whole
+
+
 def test_full_disk_keeps_whole_rows_and_the_run_goes_on(
     folder: Path, whole: bytes, tmp_path: Path
 ) -> None:
