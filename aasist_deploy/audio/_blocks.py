@@ -26,7 +26,14 @@ from aasist_deploy.audio._decoders import (
     refusals,
     soundfile_blocks,
 )
-from aasist_deploy.audio._wave import RATES_HZ, RESAMPLER_QUALITY, SAMPLE_RATE_HZ, Decoder, mono
+from aasist_deploy.audio._wave import (
+    RATES_HZ,
+    RESAMPLER_QUALITY,
+    SAMPLE_RATE_HZ,
+    Decoder,
+    check_resampled,
+    mono,
+)
 from aasist_deploy.errors import AudioError
 
 if TYPE_CHECKING:
@@ -126,14 +133,17 @@ def converted(
         rate_hz: Of the result.
 
     Raises:
-        AudioError: The rate is none, samples are NaN or infinite, or there are no samples.
+        AudioError: The rate is none, samples are NaN or infinite, or become so when resampled, or
+            there are no samples.
     """
     resampler: soxr.ResampleStream | None = None
     n_out = 0
     for block in blocks:
         if isinstance(block, Gap):
             if resampler is not None:  # what comes next does not continue what came before
-                yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
+                part = resampler.resample_chunk(_NOTHING, last=True)
+                check_resampled(part, name, rate_hz)
+                yield from _not_empty(part)
                 resampler = None
             yield block
             continue
@@ -149,12 +159,14 @@ def converted(
             part = mono(good)
             if resampler is not None:
                 part = resampler.resample_chunk(part)
+                check_resampled(part, name, rate_hz)
             n_out += len(part)
             yield from _not_empty(part)
         if refusal is not None:
             raise refusal
     if resampler is not None:
         part = resampler.resample_chunk(_NOTHING, last=True)
+        check_resampled(part, name, rate_hz)
         n_out += len(part)
         yield from _not_empty(part)
     if n_out == 0:

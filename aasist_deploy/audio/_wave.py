@@ -203,8 +203,23 @@ def _wave_of(
     wave = np.concatenate(parts)[:max_samples] if parts else np.empty(0, np.float32)
     if wave.size == 0:
         raise AudioError(f"{file} holds no samples at {rate_hz} Hz ({n_read} before resampling).")
+    if resampler is not None:
+        check_resampled(wave, file, rate_hz)
     n_frames = n_read if exhausted or source.n_frames is None else source.n_frames
     return np.ascontiguousarray(wave, dtype=np.float32), n_frames / source.rate_hz
+
+
+def check_resampled(part: NDArray[np.float32], name: str | Path, rate_hz: int) -> None:
+    """Refuse samples that were finite and are not any more.
+
+    Raises:
+        AudioError: some are infinite or NaN.
+    """
+    if not np.isfinite(part).all():
+        raise AudioError(
+            f"{name} holds samples so large that they overflow when resampled to {rate_hz} Hz.",
+            fix="scale it; full scale is 1",
+        )
 
 
 def mono(block: NDArray[np.float32]) -> NDArray[np.float32]:

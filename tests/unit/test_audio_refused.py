@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from aasist_deploy.audio import _decoders, read_audio
+from aasist_deploy.audio import Heard, _decoders, file_blocks, read_audio
 from aasist_deploy.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,16 @@ def test_nan_and_infinite_samples_are_counted_and_placed(tmp_path: Path, rate_hz
         AudioError, match=f"2 NaN or infinite samples, first at {70_000 % len(wave)}"
     ):
         read_audio(tmp_path / "a.wav")
+
+
+def test_samples_that_overflow_in_resampling_are_an_error_of_their_file(tmp_path: Path) -> None:
+    wave = np.full(8_000, 3e38, np.float32)  # finite; the filter's sums are not
+    wave[::2] *= -1
+    soundfile.write(tmp_path / "a.wav", wave, 8_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="overflow when resampled to 16000 Hz"):
+        read_audio(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="overflow when resampled to 16000 Hz"):
+        list(file_blocks(tmp_path / "a.wav", Heard()))
 
 
 def test_a_file_with_no_samples_is_an_error(tmp_path: Path) -> None:
