@@ -19,13 +19,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.common import Report
 from benchmarks.routes import Found, Routes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 GOLDEN_ATOL: Final = 1e-4  # as tests/parity/test_onnx_golden.py
 # The published code gives 4.3e-6 on the same clips, and 3.6e-3 for AASIST-L, whose public score
