@@ -24,7 +24,7 @@ from aasist_deploy.journal import read_journal
 from benchmarks.serve_load import COMMAND, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 SPLITS: Final = {"train": "trn", "dev": "trl", "eval": "trl"}  # and the end of the protocol's name
 CLIENTS: Final = 8
@@ -60,13 +60,17 @@ class Routes:
         root: A folder in the layout of ASVspoof 2019 LA.
         model: Exported file.
         options: Of `score`, `eval` and `serve` alike.
+        splits: Of which the clips are.
     """
 
-    def __init__(self, folder: Path, root: Path, model: Path, options: list[str]) -> None:
+    def __init__(
+        self, folder: Path, root: Path, model: Path, options: list[str], splits: Sequence[str]
+    ) -> None:
         self.folder, self.root, self.model, self.options = folder, root, model, options
         self.protocols = {
-            split: root / f"ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.{split}.{end}.txt"
-            for split, end in SPLITS.items()
+            split: root
+            / f"ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.{split}.{SPLITS[split]}.txt"
+            for split in splits
         }
         # In the order of the protocols, so that each split is a run of the list.
         self.clips = [
@@ -198,7 +202,7 @@ class Routes:
 
     def evaluated(self) -> Found:
         """`eval` of each split; its score file."""
-        return joined(map(self._evaluated, SPLITS))
+        return joined(map(self._evaluated, self.protocols))
 
     def _evaluated(self, split: str) -> Found:
         out = self.folder / f"eval-{split}"

@@ -2,7 +2,7 @@
 
     python -m benchmarks.score_routes --root LA --golden DIR --model AASIST=aasist.onnx -o OUT.json
 
-Every clip of the three splits goes through the command line, and through a server in a process of
+Every clip of the splits goes through the command line, and through a server in a process of
 its own, as a user sends it. A route passes when each clip has one row, in its place, without an
 error, within named bounds of the published code's logits (`DIR/MODEL.LA_mini.npz`) and of the
 published scores, and when what the documents promise of the local run's bytes or digits holds. The
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from benchmarks.common import Report
-from benchmarks.routes import Found, Routes
+from benchmarks.routes import SPLITS, Found, Routes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="NAME=FILE, e.g. AASIST=aasist.onnx")
     parser.add_argument("--backend", default="openvino", choices=sorted(BATCH_ATOL))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--splits", default=",".join(SPLITS), help="whose clips")
     parser.add_argument("--only", default="", help="routes whose names hold this, and the first")
     parser.add_argument("--add", action="store_true", help="keep the rows of the report")
     parser.add_argument("--note", default="", help="what else ran on the machine")
@@ -136,7 +137,8 @@ def main() -> None:
     given = ["--backend", options.backend, "--threads", str(options.threads)]
     batch_atol = BATCH_ATOL[options.backend]
     with tempfile.TemporaryDirectory() as folder:
-        ways = Routes(Path(folder), options.root.resolve(), Path(file).resolve(), given)
+        places = (Path(folder), options.root.resolve(), Path(file).resolve())
+        ways = Routes(*places, given, options.splits.split(","))
         names = [clip.stem for clip in ways.clips]
         first, *others = ways.all()
         local = first.run()
