@@ -118,6 +118,10 @@ class StreamBatcher:
         self._jobs: list[_Job] = []
         self._busy = False
 
+    def prepare(self, n_frames: Iterable[int]) -> None:
+        """As `StreamStep.prepare`: a call may be of one stream here, too."""
+        self._model.prepare(n_frames)
+
     def step(
         self, samples: NDArray[np.float32], states: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -19,6 +19,8 @@ from aasist_deploy.streaming.each_window import window_score
 from aasist_deploy.streaming.windows import WindowScore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from aasist_deploy.contract import ModelContract, StreamContract
@@ -41,6 +43,10 @@ class StreamModel(Protocol):
         self, samples: NDArray[np.float32], states: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(B, F * frame_samples), (B, state_size) -> (B,) scores, (B, state_size)."""
+        ...
+
+    def prepare(self, n_frames: Iterable[int]) -> None:
+        """Get ready for calls of one stream of so many frames."""
         ...
 
 
@@ -95,6 +101,18 @@ class FrameQueue:
         self._to_end = (layout.window_samples + layout.lead_samples) // layout.frame_samples
         self._index = 0
         self._finished = False
+
+    @property
+    def call_lengths(self) -> list[int]:
+        """Frames of every call that a stream can ask for, rising; three lengths at most."""
+        layout, most = self._layout, self._frames_per_call
+        first = (layout.window_samples + layout.lead_samples) // layout.frame_samples
+        lengths: set[int] = set()
+        for n_frames in (first, self._hop_frames):
+            whole, rest = divmod(n_frames, most)
+            lengths |= {most} if whole else set()
+            lengths |= {rest} if rest else set()
+        return sorted(lengths)
 
     @property
     def n_held(self) -> int:
@@ -181,8 +199,10 @@ class StreamScorer:
     """Scores the windows of one stream, computing what they share once; a `WindowScorer`.
 
     A score is there when the last sample of its window has been pushed: the call that takes it
-    gives it. Pushes of several threads are taken one after another; the model may be shared.
-    Memory is bounded by a window and what is pushed at once (`FrameQueue.n_held`).
+    gives it. Making a scorer prepares the model for the calls that it will ask for, so that the
+    first of them takes no longer than others: in OpenVINO a second or two for each length, once
+    for a model that is open. Pushes of several threads are taken one after another; the model may
+    be shared. Memory is bounded by a window and what is pushed at once (`FrameQueue.n_held`).
 
     Args:
         model: The model for streams.
@@ -206,6 +226,7 @@ class StreamScorer:
         self.queue = FrameQueue(model.contract, hop_frames, frames_per_call)
         self.hop_samples = self.queue.hop_samples
         self.model = model
+        model.prepare(self.queue.call_lengths)
         self._lock = threading.Lock()
 
     def push(self, samples: NDArray[np.float32]) -> list[WindowScore]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aasist_deploy.engines.openvino_graph import OpenvinoGraph
     from aasist_deploy.models import Checkpoint
 
 ATOL = 1e-4  # measured 3e-6 with these weights, three times those of training
@@ -128,6 +129,31 @@ def test_scores_are_those_of_each_window_alone(
         alone = small_checkpoint.model(torch.from_numpy(windows))[1][:, 1].numpy()
     np.testing.assert_allclose([w.score for w in found], alone, rtol=0, atol=ATOL)
     assert alone.std() > 100 * ATOL
+
+
+def test_openvino_compiles_nothing_once_a_stream_is_there(
+    stream_file: Path,
+    noise: Callable[..., NDArray[np.float32]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A live stream would wait a second or two for that while its samples come."""
+    if missing_packages("openvino"):
+        pytest.skip("needs OpenVINO")
+    from aasist_deploy.engines.parts import OpenvinoStep
+
+    def never(n_frames: int | None) -> OpenvinoGraph:
+        raise AssertionError(f"a graph of {n_frames} frames is compiled in the stream")
+
+    wave = noise(1, 16_000 + 6 * FRAME)[0]
+    with OpenvinoStep(stream_file, threads=1) as model:
+        streams = [StreamScorer(model, 3), StreamScorer(model, 6)]
+        monkeypatch.setattr(model, "_compiled", never)
+        assert [len(stream.push(wave)) for stream in streams] == [3, 2]
+        short = StreamScorer(model, 3)
+        assert short.push(wave[:500]) == []
+        assert len(short.finish()) == 1
+        with pytest.raises(AssertionError, match="a graph of 1 frames"):
+            StreamScorer(model, 1)
 
 
 def test_calls_that_do_not_fit_are_refused(stream_file: Path) -> None:

@@ -11,6 +11,7 @@ from aasist_deploy.contract import STREAM_SCHEMA, ModelContract, StreamContract
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -49,8 +50,12 @@ class FakeModel:
     def __init__(self) -> None:
         self.contract, self.layout = CONTRACT, LAYOUT
         self.calls: list[tuple[int, int]] = []  # streams and frames of each
+        self.prepared: list[int] = []
         self.gate: threading.Event | None = None
         self.error: Exception | None = None
+
+    def prepare(self, n_frames: Iterable[int]) -> None:
+        self.prepared += n_frames
 
     def step(
         self, samples: NDArray[np.float32], states: NDArray[np.float32]

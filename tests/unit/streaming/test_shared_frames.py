@@ -115,6 +115,22 @@ def test_a_call_has_no_more_frames_than_the_model_takes(model: FakeModel) -> Non
     assert max(frames for _, frames in model.calls) == model.layout.max_frames
 
 
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(1, 400))
+def test_a_scorer_prepares_the_model_for_every_call_that_it_asks_for(
+    hop: int, frames_per_call: int, n_samples: int
+) -> None:
+    model = FakeModel()
+    scorer = StreamScorer(model, hop, frames_per_call)
+    assert model.calls == []
+    scorer.push(wave_of(n_samples))
+    scorer.finish()
+    asked = {frames for _, frames in model.calls}
+    assert asked <= set(model.prepared)
+    assert len(model.prepared) <= 3
+    if n_samples > WINDOW + hop * FRAME:  # not more than it asks for, either
+        assert asked == set(model.prepared)
+
+
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 60))
 def test_memory_does_not_grow_with_the_stream(hop: int, chunk: int) -> None:
