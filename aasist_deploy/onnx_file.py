@@ -32,6 +32,9 @@ _METADATA: Final = 14
 _LAST_FIELD: Final = 31  # ModelProto's highest is 26; bytes with higher ones are something else
 _METADATA_TAG: Final = bytes([_METADATA << 3 | 2])  # 2: bytes with a length, as below
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_TAG: Final = 2**32 - 1  # protobuf drops the bits above, and would see another field than we
+# By these letters at byte 4 ONNX Runtime takes a file for its own format, which has no hash here.
+_ORT_FORMAT: Final = b"ORTM"
 
 MAX_GRAPH_FIELDS: Final = 1_000_000  # a network of ours has a few ten thousand
 MAX_GRAPH_DEPTH: Final = 32  # messages within messages; a node's attribute's tensor is the third
@@ -95,6 +98,11 @@ def parse_onnx(content: bytes, path: Path) -> OnnxFile:
     metadata: dict[str, str] = {}
     graph: memoryview | None = None
     n_graphs = 0
+    if content[4:8] == _ORT_FORMAT:
+        raise ModelFileError(
+            f"{path} is in ONNX Runtime's own format, which is not read here.",
+            fix="give a file written by: aasist-deploy export CHECKPOINT -o model.onnx",
+        )
     view = memoryview(content)
     try:
         for number, value in _model_fields(view):
@@ -264,6 +272,8 @@ def _spans(view: memoryview) -> Iterator[tuple[int, int, int | None, int]]:
     while position < len(view):
         first = position
         tag, position = _varint(view, position)
+        if tag > _MAX_TAG:
+            raise _NotProtobufError(f"a field number of over 29 bits at byte {position - 1}")
         number, wire_type = tag >> 3, tag & 7
         if number == 0:
             raise _NotProtobufError(f"field number 0 at byte {position - 1}")

@@ -281,6 +281,7 @@ Contract read_contract(const OnnxFile& file, const std::string& name) {
                     ", its contract says " + said + ".",
                 "export the checkpoint again; a graph edited on purpose needs a new contract");
   }
+  refuse_external_data(file, name);
   return contract;
 }
 

@@ -15,11 +15,17 @@ namespace aasist {
 namespace {
 
 // Field numbers of onnx.proto (ModelProto: graph 7, metadata_props 14; StringStringEntryProto: key 1,
-// value 2); wire types of the protobuf encoding.
+// value 2; those of inner_of); wire types of the protobuf encoding.
 constexpr uint64_t kGraph = 7;
 constexpr uint64_t kMetadata = 14;
 constexpr uint64_t kLastField = 31;              // ModelProto's highest is 26
+constexpr uint64_t kMaxTag = 0xFFFFFFFF;         // protobuf drops the bits above, and would see another field than we
 constexpr uint64_t kMaxFileBytes = 2147483647;  // protobuf's own limit for one message
+constexpr size_t kMaxGraphFields = 1000000;      // of one level; a network of ours has a few ten thousand
+constexpr int kMaxGraphDepth = 32;               // messages within messages; a node's attribute's tensor is the third
+constexpr uint64_t kExternalData = 13;           // of TensorProto: where its numbers lie
+// By these letters at byte 4 ONNX Runtime takes a file for its own format, which has no hash here.
+constexpr char kOrtFormat[] = {'O', 'R', 'T', 'M'};
 constexpr const char* kExportFix = "give a file written by: aasist-deploy export CHECKPOINT -o model.onnx";
 
 struct NotProtobuf {
@@ -40,6 +46,7 @@ class Walker {
   bool next(Field& field) {
     if (at_ == size_) return false;
     const uint64_t tag = varint();
+    if (tag > kMaxTag) throw NotProtobuf{"a field number of over 29 bits at byte " + std::to_string(at_ - 1)};
     field = {tag >> 3, nullptr, 0};
     const auto type = static_cast<int>(tag & 7);
     if (field.number == 0) throw NotProtobuf{"field number 0 at byte " + std::to_string(at_ - 1)};
@@ -96,6 +103,66 @@ std::string text_of(const Field& field) {
   return text;
 }
 
+enum class Kind { None, Model, Training, Function, Graph, Node, Attribute, Sparse, Tensor };
+
+// The ways from a model to all its tensors: the message of a field of a message, None for all others.
+Kind inner_of(Kind outer, uint64_t number) {
+  switch (outer) {
+    case Kind::Model:
+      return number == 7 ? Kind::Graph : number == 20 ? Kind::Training : number == 25 ? Kind::Function : Kind::None;
+    case Kind::Training:
+      return number == 1 || number == 2 ? Kind::Graph : Kind::None;
+    case Kind::Function:
+      return number == 7 ? Kind::Node : number == 11 ? Kind::Attribute : Kind::None;
+    case Kind::Graph:
+      return number == 1 ? Kind::Node : number == 5 ? Kind::Tensor : number == 15 ? Kind::Sparse : Kind::None;
+    case Kind::Node:
+      return number == 5 ? Kind::Attribute : Kind::None;
+    case Kind::Attribute:
+      if (number == 5 || number == 10) return Kind::Tensor;
+      if (number == 6 || number == 11) return Kind::Graph;
+      return number == 22 || number == 23 ? Kind::Sparse : Kind::None;
+    case Kind::Sparse:
+      return number == 1 || number == 2 ? Kind::Tensor : Kind::None;
+    case Kind::Tensor:
+    case Kind::None:
+      break;
+  }
+  return Kind::None;
+}
+
+struct Message {
+  Kind kind;
+  const uint8_t* bytes;
+  size_t size;
+};
+
+// The messages one level further in. Throws Error and NotProtobuf.
+std::vector<Message> inner_messages(const std::vector<Message>& level, const std::string& name) {
+  std::vector<Message> found;
+  size_t n_fields = 0;
+  for (const auto& message : level) {
+    Walker fields(message.bytes, message.size);
+    for (Field field{}; fields.next(field);) {
+      if (++n_fields > kMaxGraphFields) {
+        throw Error(AASIST_MODEL_FILE,
+                    name + " has more than " + std::to_string(kMaxGraphFields) +
+                        " fields in its graph, which no network of ours has.",
+                    "export the checkpoint again");
+      }
+      if (message.kind == Kind::Tensor && field.number == kExternalData) {
+        throw Error(AASIST_MODEL_FILE,
+                    name + " has weights outside of itself, in another file: its hash says nothing of them, and they are "
+                           "not read.",
+                    "export the checkpoint again; the file it gives is whole in itself");
+      }
+      const Kind inner = inner_of(message.kind, field.number);
+      if (inner != Kind::None && field.bytes != nullptr) found.push_back({inner, field.bytes, field.size});
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string sha256_of(const uint8_t* bytes, size_t n_bytes) {
@@ -135,6 +202,9 @@ OnnxFile parse_onnx(std::vector<uint8_t> content, const std::string& name) {
   const auto size = std::to_string(content.size());
   Field graph{};
   int n_graphs = 0;
+  if (content.size() >= 8 && std::memcmp(content.data() + 4, kOrtFormat, sizeof kOrtFormat) == 0) {
+    throw Error(AASIST_MODEL_FILE, name + " is in ONNX Runtime's own format, which is not read here.", kExportFix);
+  }
   try {
     Walker model(content.data(), content.size());
     for (Field field{}; model.next(field);) {
@@ -173,6 +243,20 @@ OnnxFile parse_onnx(std::vector<uint8_t> content, const std::string& name) {
   file.graph_sha256 = sha256_of(graph.bytes, graph.size);
   file.content = std::move(content);
   return file;
+}
+
+void refuse_external_data(const OnnxFile& file, const std::string& name) {
+  std::vector<Message> level{{Kind::Model, file.content.data(), file.content.size()}};
+  try {
+    for (int depth = 0; depth < kMaxGraphDepth && !level.empty(); ++depth) level = inner_messages(level, name);
+  } catch (const NotProtobuf& error) {
+    throw Error(AASIST_MODEL_FILE, name + " is damaged: " + error.reason + " in its graph.", "export it again");
+  }
+  if (level.empty()) return;
+  throw Error(AASIST_MODEL_FILE,
+              name + " has graphs nested more than " + std::to_string(kMaxGraphDepth / 3) +
+                  " deep, which no network of ours has.",
+              "export the checkpoint again");
 }
 
 }  // namespace aasist

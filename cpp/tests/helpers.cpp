@@ -8,17 +8,13 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "onnx_file.h"
+
 namespace {
 
 void put_varint(Bytes& out, size_t value) {
   for (; value > 0x7F; value >>= 7) out.push_back(static_cast<uint8_t>((value & 0x7F) | 0x80));
   out.push_back(static_cast<uint8_t>(value));
-}
-
-void put_text(Bytes& out, uint8_t tag, const Bytes& text) {
-  out.push_back(tag);
-  put_varint(out, text.size());
-  out.insert(out.end(), text.begin(), text.end());
 }
 
 void put_little(Bytes& out, uint32_t value, int bytes) {
@@ -62,11 +58,36 @@ Bytes read_bytes(const std::string& path) {
 std::string data(const std::string& name) { return std::string(TEST_DATA) + "/" + name; }
 
 Bytes with_entry(Bytes model, const std::string& key, const std::string& value) {
-  Bytes entry;
-  put_text(entry, 0x0A, Bytes(key.begin(), key.end()));
-  put_text(entry, 0x12, Bytes(value.begin(), value.end()));
-  put_text(model, 0x72, entry);  // field 14: metadata_props
+  const Bytes entry = field(14, joined({field(1, text(key)), field(2, text(value))}));  // metadata_props
+  model.insert(model.end(), entry.begin(), entry.end());
   return model;
+}
+
+Bytes field(unsigned number, const Bytes& content) {
+  Bytes out;
+  put_varint(out, number << 3 | 2);
+  put_varint(out, content.size());
+  out.insert(out.end(), content.begin(), content.end());
+  return out;
+}
+
+Bytes text(const std::string& letters) { return Bytes(letters.begin(), letters.end()); }
+
+Bytes joined(const std::vector<Bytes>& parts) {
+  Bytes out;
+  for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
+  return out;
+}
+
+Bytes with_in_graph(const Bytes& model, const Bytes& fields) {
+  // ir_version, and the graph with a length of two bytes.
+  REQUIRE((model[0] == 0x08 && model[2] == 0x3A && model[3] >= 0x80 && model[4] < 0x80));
+  const auto start = model.begin() + 5;
+  const auto end = start + ((model[3] & 0x7F) | model[4] << 7);
+  Bytes graph(start, end);
+  graph.insert(graph.end(), fields.begin(), fields.end());
+  const Bytes changed = joined({Bytes(model.begin(), model.begin() + 2), field(7, graph), Bytes(end, model.end())});
+  return with_entry(changed, "graph_sha256", aasist::sha256_of(graph.data(), graph.size()));
 }
 
 Bytes tiny() { return read_bytes(data("tiny.onnx")); }

@@ -19,6 +19,12 @@ Bytes read_bytes(const std::string& path);
 std::string data(const std::string& name);
 // The model with one more entry of metadata, which replaces one of the same key.
 Bytes with_entry(Bytes model, const std::string& key, const std::string& value);
+// A field of a protobuf message that holds bytes.
+Bytes field(unsigned number, const Bytes& content);
+Bytes text(const std::string& letters);
+Bytes joined(const std::vector<Bytes>& parts);
+// The model with more fields in its graph, and with the hash of that graph, as someone who means harm would write it.
+Bytes with_in_graph(const Bytes& model, const Bytes& fields);
 Bytes tiny();
 Bytes tiny_variable();
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from aasist_deploy.contract import ModelContract, read_contract
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import AasistDeployError, CheckpointError, ModelFileError, TrainingError
 from aasist_deploy.models import build_model, load_checkpoint, read_config
+from aasist_deploy.onnx_file import parse_onnx, read_onnx_file, with_metadata
 from aasist_deploy.trainer.state import read_state
 
 if TYPE_CHECKING:
@@ -262,6 +263,30 @@ def test_external_data_is_found_wherever_it_hides(kind: str, tmp_path: Path) -> 
         path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelFileError, match="outside of itself"):
         read_contract(path)
+
+
+def test_a_field_number_whose_upper_bits_are_dropped_hides_nothing(tmp_path: Path) -> None:
+    """Five bytes of tag: protobuf drops bit 32 and above, and sees initializers there."""
+    tensor = external("beside.bin").SerializeToString()
+    tag = bytes([0x2A | 0x80, 0x80, 0x80, 0x80, 0x10])
+    inner = graph_of(SUM, []).SerializeToString() + tag + bytes([len(tensor)]) + tensor
+    path = model_file(tmp_path / "m.onnx", graph_of(SUM, []))
+    metadata = {**read_onnx_file(path).metadata, "graph_sha256": sha256(inner).hexdigest()}
+    whole = parse_onnx(bytes([0x3A, len(inner) & 0x7F | 0x80, len(inner) >> 7]) + inner, path)
+    path.write_bytes(with_metadata(whole, metadata))
+    with pytest.raises(ModelFileError, match="a field number of over 29 bits"):
+        read_contract(path)
+
+
+def test_a_file_that_a_runtime_would_take_for_another_format_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime looks for four letters, and then reads a graph of which there is no hash."""
+    pytest.importorskip("onnxruntime")
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [N], [1.0] * N)
+    content = model_file(path := tmp_path / "m.onnx", graph_of(SUM, [weights])).read_bytes()
+    for text, refused in ((b"..ORTM", True), (b"...ORTM", False)):
+        path.write_bytes(bytes([6 << 3 | 2, len(text)]) + text + content)  # a description in front
+        with pytest.raises(ModelFileError, match="own format") if refused else nullcontext():
+            open_engine(path, backend="onnx").close()
 
 
 def test_graphs_nested_a_thousand_deep_are_refused(tmp_path: Path) -> None:
