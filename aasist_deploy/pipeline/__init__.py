@@ -6,6 +6,7 @@ of files. A file that cannot be scored becomes a row with its error.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,5 +64,6 @@ def score_files(
     """
     scorer = LocalScorer(engine, decoders or InThreads(), decode_workers)
     sources = (AudioInput(path) if isinstance(path, Path) else path for path in paths)
-    for group in scorer.groups(sources, rule=rule, batch=batch):
-        yield from group
+    with closing(scorer.groups(sources, rule=rule, batch=batch)) as groups:
+        for group in groups:
+            yield from group

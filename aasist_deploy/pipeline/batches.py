@@ -73,8 +73,10 @@ class Scorer(Described, Protocol):
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
-    ) -> Iterator[list[ScoredFile]]:
+    ) -> Generator[list[ScoredFile], None, None]:
         """Rows of all files in their order, in groups that each start with an empty batch.
+
+        Closing it early ends what is under way.
 
         Args:
             sources: What to score; it is read only a little ahead.
@@ -249,7 +251,7 @@ class LocalScorer:
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
-    ) -> Iterator[list[ScoredFile]]:
+    ) -> Generator[list[ScoredFile], None, None]:
         """See `Scorer`."""
         contract = self.contract
         rule.check(contract)
@@ -272,29 +274,17 @@ class LocalScorer:
         queue: deque[Future[tuple[HeardFile, Iterator[Piece]]]] = deque()
         try:
             for source in sources:
-                queue.append(pool.submit(self._start, source, wanted))
+                file = HeardFile(source.path, error=source.error)
+                pieces: Iterator[Piece] = iter(())
+                if source.error is None:
+                    pieces = self._decoders.pieces(source, wanted)  # here, where they are in order
+                queue.append(pool.submit(_begun, file, pieces))
                 if len(queue) > ahead:
                     yield queue.popleft().result()
             while queue:
                 yield queue.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-    def _start(self, source: AudioInput, wanted: Wanted) -> tuple[HeardFile, Iterator[Piece]]:
-        file = HeardFile(source.path, error=source.error)
-        if source.error is not None:
-            return file, iter(())
-        try:
-            pieces = self._decoders.pieces(source, wanted)
-            first = next(pieces)
-            if first.about is not None:  # all of it: let go of the file now
-                for _ in pieces:
-                    pass
-                return file, iter((first,))
-        except AudioError as error:
-            file.error = str(error)
-            return file, iter(())
-        return file, _begun(first, pieces)
 
     def _score(self, waiting: list[tuple[HeardFile, NDArray[np.float32]]]) -> None:
         shape = (len(waiting), len(waiting[0][1]))
@@ -307,7 +297,23 @@ class LocalScorer:
             file.scores.append(score)
 
 
-def _begun(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
+def _begun(file: HeardFile, pieces: Iterator[Piece]) -> tuple[HeardFile, Iterator[Piece]]:
+    """Decode the first piece of a file, and let go of the file if that is all of it."""
+    if file.error is not None:
+        return file, pieces
+    try:
+        first = next(pieces)
+        if first.about is not None:
+            for _ in pieces:
+                pass
+            return file, iter((first,))
+    except AudioError as error:
+        file.error = str(error)
+        return file, iter(())
+    return file, _rejoined(first, pieces)
+
+
+def _rejoined(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
     """All pieces of a file whose first one is decoded already."""
     try:
         yield first

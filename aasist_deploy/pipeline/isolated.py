@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import mmap
 import os
-import queue
 import select
 import signal
 import subprocess
 import sys
 import threading
+from collections import deque
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -37,6 +38,7 @@ _COMMAND: Final = (sys.executable, "-m", "aasist_deploy.pipeline.decode_worker")
 _MEMORY_BYTES: Final = 4 * PIECE_SAMPLES
 _ATTEMPTS: Final = 2  # a process can also end because the machine ran out of memory: try once more
 SILENCE_S: Final = 300.0  # without an answer a decoder hangs; a piece takes milliseconds
+_LOST_STARTS: Final = 5  # that the system ended, one after the other: it has no memory left
 _START_S: Final = 120.0  # until a process has imported what it needs; a second on an idle machine
 
 
@@ -72,13 +74,14 @@ class _Process:
             )
         finally:
             os.close(descriptor)
-        self._ready = False
+        self.ready = False  # it has begun to take requests
+        self._hung = False
 
     def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
         """See `Decoders`; raises `_DeadError` when the process ends or hangs."""
-        if not self._ready:
+        if not self.ready:
             self._answer(max(_START_S, self._silence_s))
-            self._ready = True
+            self.ready = True
         content = source.content
         self._say(
             {
@@ -114,6 +117,14 @@ class _Process:
                 self._say({"more": False})
             raise
 
+    def has_ended(self) -> bool:
+        """Whether the process is no more."""
+        return self._process.poll() is not None
+
+    def was_killed(self) -> bool:
+        """Whether, having ended, it did not do so by itself, nor because it hung."""
+        return self._process.returncode < 0 and not self._hung
+
     def how_it_ended(self) -> str:
         """Why the process is no more, a part of a sentence."""
         self.end()
@@ -142,19 +153,23 @@ class _Process:
         assert self._process.stdin is not None
         try:
             send(self._process.stdin, message, content)  # type: ignore[arg-type]
-        except OSError as error:
+        except (OSError, ValueError) as error:  # it has ended, or is being ended
             raise _DeadError from error
 
     def _answer(self, within_s: float) -> dict[str, Any]:
         stream = self._process.stdout
         assert stream is not None
         # Nothing is ever left in the stream's buffer: one answer comes to one request.
-        poll = select.poll()
-        poll.register(stream, select.POLLIN)
-        if not poll.poll(within_s * 1000):
-            self._process.kill()
-            raise _HungError(f"no answer for {within_s:g} seconds")
-        answer = receive(stream)  # type: ignore[arg-type]
+        try:
+            poll = select.poll()
+            poll.register(stream, select.POLLIN)
+            if not poll.poll(within_s * 1000):
+                self._hung = True
+                self._process.kill()
+                raise _HungError(f"no answer for {within_s:g} seconds")
+            answer = receive(stream)  # type: ignore[arg-type]
+        except ValueError as error:  # it is being ended
+            raise _DeadError from error
         if answer is None:
             raise _DeadError
         return answer
@@ -163,7 +178,10 @@ class _Process:
 class InProcesses:
     """Decodes in processes; a process that dies is replaced, and its file named.
 
-    Threads may share it; it decodes as many files at a time as it has processes.
+    Threads may share it; it decodes as many files at a time as it has processes. Files get their
+    process in the order in which `pieces` was called for them: a file holds its process until its
+    last piece is taken, so whoever takes file after file would wait forever for one that had been
+    overtaken by as many later ones as there are processes.
 
     Args:
         n_processes: How many, 1 or more. They are started at once and import while the caller
@@ -185,32 +203,60 @@ class InProcesses:
         self._command, self._silence_s = command, silence_s
         self._lock = threading.Lock()
         self._all: list[_Process] = []
-        self._free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        self._free: deque[_Process] = deque()
+        self._turns: deque[Future[_Process]] = deque()
+        self._closed = False
+        self._n_lost_starts = 0  # one after the other
         self.n_replaced = 0
         for _ in range(n_processes):
-            self._free.put(self._new())
+            self._free.append(self._new())
 
     def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
         """See `Decoders`."""
+        turn: Future[_Process] = Future()
+        with self._lock:
+            self._turns.append(turn)
+        self._hand_out()
+        pieces = self._decoded(source, wanted, turn)
+        next(pieces)  # from here on its `finally` gives the turn back, also if nobody asks it again
+        return cast("Iterator[Piece]", pieces)
+
+    def _decoded(
+        self, source: AudioInput, wanted: Wanted, turn: Future[_Process]
+    ) -> Iterator[Piece | None]:
         reasons: list[str] = []
-        process = self._free.get()
+        process: _Process | None = None
         try:
+            yield None
+            process = turn.result()
             while len(reasons) < _ATTEMPTS:
+                if process.ready and process.has_ended():  # while it had nothing to do
+                    process = self._replaced(process)
                 given = False
                 try:
                     for piece in process.pieces(source, wanted):
                         given = True
                         yield piece
                 except _DeadError as death:
-                    reasons.append(str(death) or process.how_it_ended())
-                    process = self._replaced(process)
+                    dead, how = process, str(death) or process.how_it_ended()
+                    process = self._replaced(dead)
+                    if not dead.ready:
+                        self._refuse_further_starts(dead, how)
+                        continue
+                    reasons.append(how)
                     # What was given cannot be taken back, and what hangs would hang again.
                     if given or isinstance(death, _HungError):
                         break
                 else:
+                    self._n_lost_starts = 0
                     return
         finally:
-            self._free.put(process)
+            if process is None and not turn.cancel():
+                process = turn.result()
+            if process is not None:
+                with self._lock:
+                    self._free.append(process)
+                self._hand_out()
         times = "the process" if len(reasons) == 1 else f"{len(reasons)} processes"
         raise AudioError(
             f"{source.path} ended {times} that decoded it ({', '.join(reasons)}); it is left out.",
@@ -220,26 +266,50 @@ class InProcesses:
     def close(self) -> None:
         """End the processes; a second call does nothing."""
         with self._lock:
+            self._closed = True
             processes, self._all = self._all, []
         for process in processes:
             process.end()
 
+    def _hand_out(self) -> None:
+        """Give free processes to those whose turn it is."""
+        with self._lock:
+            while self._free and self._turns:
+                turn = self._turns.popleft()
+                if turn.set_running_or_notify_cancel():
+                    turn.set_result(self._free.popleft())
+
     def _new(self) -> _Process:
-        process = _Process(self._command, self._silence_s)
+        try:
+            process = _Process(self._command, self._silence_s)
+        except OSError as error:
+            raise EnvironmentLacks(
+                f"A process for decoding cannot be started: {error.strerror or error}.",
+                fix="decode in this process, --decode-in threads, or with fewer --decode-workers",
+            ) from error
         with self._lock:
             self._all.append(process)
         return process
 
     def _replaced(self, process: _Process) -> _Process:
-        never_ready = not process._ready  # noqa: SLF001  # of this module
         process.end()
         with self._lock:
-            if process in self._all:
-                self._all.remove(process)
+            if self._closed:  # nobody waits for what is decoded
+                return process
+            self._all.remove(process)
             self.n_replaced += 1
-        if never_ready:
-            raise EnvironmentLacks(
-                "A process for decoding does not start; its own words are above.",
-                fix="decode in this process: --decode-in threads",
-            )
         return self._new()
+
+    def _refuse_further_starts(self, dead: _Process, how: str) -> None:
+        """Go on after a start that came to nothing if the system ended it, a few times.
+
+        Raises:
+            EnvironmentLacks: it ended by itself, or too many were ended.
+        """
+        self._n_lost_starts += 1
+        if dead.was_killed() and self._n_lost_starts < _LOST_STARTS and not self._closed:
+            return
+        raise EnvironmentLacks(
+            f"A process for decoding does not start ({how}); its own words are above.",
+            fix="decode in this process: --decode-in threads",
+        )

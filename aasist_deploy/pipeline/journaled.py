@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -73,15 +74,16 @@ def append_rows(
             stamps.append(source.stamp())
             yield source
 
-    for group in scorer.groups(stamped(), rule=rule, batch=batch):
-        failed = failed_rows(group, on_error, file.reached.n_inputs)
-        for _ in group:
-            inputs = chained(inputs, stamps.popleft())
-        file.append(
-            b"".join(map(line, group)), n_inputs=len(group), n_failed=len(failed), inputs=inputs
-        )
-        for row in group:
-            on_row(row)
+    # Closed here whatever ends the run, so that nothing is decoded when the decoders are closed.
+    with closing(scorer.groups(stamped(), rule=rule, batch=batch)) as groups:
+        for group in groups:
+            failed = failed_rows(group, on_error, file.reached.n_inputs)
+            for _ in group:
+                inputs = chained(inputs, stamps.popleft())
+            rows = b"".join(map(line, group))
+            file.append(rows, n_inputs=len(group), n_failed=len(failed), inputs=inputs)
+            for row in group:
+                on_row(row)
     file.finish()
 
 

@@ -105,7 +105,7 @@ class RayScorer:
 
     def groups(
         self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
-    ) -> Iterator[list[ScoredFile]]:
+    ) -> Generator[list[ScoredFile], None, None]:
         """See `Scorer`."""
         rule.check(self.contract)
         batch = batch if self.contract.n_samples is not None else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -204,8 +205,11 @@ def score_inputs(
             fix="name a file with -o",
         )
     n_inputs = n_failed = 0
-    with open_rows(output, plan.row_format, columns=plan.columns(scorer)) as writer:
-        for group in scorer.groups(mine, rule=plan.rule, batch=plan.batch):
+    with (
+        open_rows(output, plan.row_format, columns=plan.columns(scorer)) as writer,
+        closing(scorer.groups(mine, rule=plan.rule, batch=plan.batch)) as groups,
+    ):
+        for group in groups:
             n_failed += len(failed_rows(group, on_error, n_inputs))
             n_inputs += len(group)
             for row in group:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,10 +160,79 @@ def test_file_left_in_the_middle_leaves_the_process_ready(
 def test_process_that_cannot_start_is_no_fault_of_the_file(wav: Callable[..., Path]) -> None:
     decoders = InProcesses(1, command=(sys.executable, "-c", "raise SystemExit(3)"))
     try:
-        with pytest.raises(EnvironmentLacks, match="does not start"):
+        with pytest.raises(EnvironmentLacks, match=r"does not start \(exit code 3\)"):
             samples_of(decoders, AudioInput(wav("g.wav")), FIRST)
     finally:
         decoders.close()
+
+
+def test_files_get_their_process_in_the_order_in_which_they_were_given(
+    processes: InProcesses, wav: Callable[..., Path]
+) -> None:
+    """Else the first file waits for a process, and they wait for whoever takes file after file."""
+    long = AudioInput(wav("long.wav", 0.3, 3 * PIECE_SAMPLES))
+    files = [processes.pieces(long, ALL) for _ in range(5)]
+    dropped: Any = files.pop(2)  # it was never begun, and keeps nobody waiting
+    dropped.close()
+    with ThreadPoolExecutor(5) as pool:
+        # As the threads that decode do, the last ones first: a first piece, and then no more until
+        # the files before are through.
+        later = [pool.submit(next, pieces) for pieces in reversed(files[2:])]
+        time.sleep(0.1)
+        try:
+            for pieces in files[:2]:
+                given = pool.submit(list, pieces).result(30)
+                assert sum(len(piece.samples) for piece in given) == 3 * PIECE_SAMPLES
+            for begun in later:
+                begun.result(30)
+        finally:  # nobody waits for ever, also where this fails
+            for pieces in files[2:]:
+                pool.submit(list, pieces)
+
+
+def test_process_that_ended_while_idle_is_no_fault_of_the_next_file(
+    wav: Callable[..., Path],
+) -> None:
+    decoders = InProcesses(1, command=COMMAND)
+    try:
+        samples_of(decoders, AudioInput(wav("i.wav")), FIRST)
+        (process,) = decoders._all
+        process._process.kill()
+        process._process.wait()
+        # This one ends the next process too: were it blamed for both, it would be left out.
+        assert len(samples_of(decoders, AudioInput(wav("once.wav")), FIRST)) == 800
+    finally:
+        decoders.close()
+    assert decoders.n_replaced == 2
+
+
+STARTING = """
+import os, signal, sys
+if len(os.listdir(sys.argv[1])) < int(sys.argv[2]):
+    open(os.path.join(sys.argv[1], str(os.getpid())), "x").close()
+    os.kill(os.getpid(), signal.SIGKILL)
+from aasist_deploy.pipeline import decode_worker
+decode_worker.serve(int(sys.argv[3]), int(sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize(("n_killed", "fits"), [(2, True), (99, False)])
+def test_process_that_is_killed_while_it_starts_is_started_again_a_few_times(
+    n_killed: int, fits: bool, wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "starts").mkdir()
+    command = (sys.executable, "-c", STARTING, str(tmp_path / "starts"), str(n_killed))
+    decoders = InProcesses(1, command=command)
+    source = AudioInput(wav("j.wav"))
+    try:
+        if fits:
+            assert len(samples_of(decoders, source, FIRST)) == 800
+        else:
+            with pytest.raises(EnvironmentLacks, match=r"does not start \(SIGKILL\)"):
+                samples_of(decoders, source, FIRST)
+    finally:
+        decoders.close()
+    assert decoders.n_replaced <= 5
 
 
 def test_processes_end_with_their_parent(wav: Callable[..., Path]) -> None:
