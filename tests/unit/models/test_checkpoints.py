@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aasist_deploy.errors import CheckpointError
 from aasist_deploy.models import load_checkpoint, read_config
+from tests.fuzzing import n_examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +205,7 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=n_examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

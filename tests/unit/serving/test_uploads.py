@@ -19,6 +19,7 @@ from aasist_deploy.serving.uploads import (
     read_uploads,
     safe_name,
 )
+from tests.fuzzing import n_examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -68,7 +69,7 @@ BODY = part("a.wav", b"first\r\n--y\r\n") + part("b.wav", bytes(range(256))) + b
 
 @given(st.lists(st.integers(1, 60), min_size=1))
 @example([1])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=n_examples(60), deadline=None)
 def test_files_are_the_same_however_their_bytes_arrive(sizes: list[int]) -> None:
     chunks: list[bytes] = []
     start = 0
@@ -86,7 +87,7 @@ def test_files_are_the_same_however_their_bytes_arrive(sizes: list[int]) -> None
 @given(st.binary(max_size=1_200), st.integers(1, 300))
 @example(b"--x\r\n\r\n\r\n--x--", 3)
 @example(b"--x\r\nContent-Disposition: form-data; filename=\r\n\r\n\r\n--x--\r\n", 300)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=n_examples(150), deadline=None)
 def test_any_bytes_are_files_or_one_refusal(content: bytes, size: int) -> None:
     for body in (content, BODY[:40] + content, BODY[: len(content) % len(BODY)] + content):
         chunks = [body[i : i + size] for i in range(0, len(body), size)]
@@ -99,7 +100,7 @@ def test_any_bytes_are_files_or_one_refusal(content: bytes, size: int) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=n_examples(150), deadline=None)
 def test_any_content_type_is_taken_or_refused(kind: str) -> None:
     found = read_or_refuse([BODY], kind)
     if isinstance(found, RefusedError):
