@@ -2,6 +2,7 @@
 // change what the model hears.
 
 const BLOCK = 2048; // samples; a power of two from 256 to 16384
+const STARTED_MS = 5000; // within which a browser's audio must run
 
 const WORKLET = `registerProcessor("listener", class extends AudioWorkletProcessor {
   constructor() { super(); this.block = new Float32Array(${BLOCK}); this.n = 0; }
@@ -32,6 +33,14 @@ function olderListener(context, onSamples) {
   listener.onaudioprocess = ({ inputBuffer }) => onSamples(inputBuffer.getChannelData(0).slice());
   listener.connect(context.destination); // it runs only when it leads somewhere; it plays nothing
   return listener;
+}
+
+// Firefox never ends `resume` on a machine that has no audio output.
+function started(context) {
+  const late = new Promise((_, refuse) => {
+    setTimeout(() => refuse(new Error("the browser did not start its audio, which needs an output too.")), STARTED_MS);
+  });
+  return Promise.race([context.resume(), late]);
 }
 
 // onSamples gets blocks of (BLOCK,) samples at `rateHz`; onEnd is called when the device goes away.
@@ -66,7 +75,7 @@ async function openMicrophone(onSamples, onEnd) {
     // Chromium lets no page from disk load a worklet; there the older node hears as well.
     const listener = globalThis.origin === "null" ? olderListener(context, onSamples) : await workletListener(context, onSamples);
     source.connect(listener);
-    await context.resume();
+    await started(context);
   } catch (error) {
     stop();
     throw new PageError(`The microphone cannot be heard: ${error.message ?? error}`);

@@ -303,6 +303,16 @@ def test_microphone_is_scored_while_it_speaks(browser: Chromium, page: Path, pla
     assert others == []
 
 
+def test_audio_that_never_starts_is_said(browser: Chromium, page: Path) -> None:
+    browser.go(page.as_uri())
+    assert browser.wait(STATE) == "ready"
+    # What Firefox does on a machine without an audio output.
+    browser.js("AudioContext.prototype.resume = () => new Promise(() => {}); 0")
+    browser.call("Runtime.evaluate", expression="document.getElementById('listen').click()")
+    browser.wait(f"{STATE} === 'error'", 20)
+    assert "did not start its audio" in browser.js("document.getElementById('error').textContent")
+
+
 def test_variable_length_model_scores_the_whole_clip(
     runtime: WebRuntime, browser: Chromium, wave: NDArray[np.float32], tmp_path: Path
 ) -> None:
