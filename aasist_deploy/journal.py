@@ -5,6 +5,9 @@ rows before it are on disk. Both files are only appended to, the rows first, and
 before the next is touched. Whatever cuts a run off (a signal, the power, a full disk), the last
 line of the journal that is whole is true; what the output holds beyond it is dropped and made
 again.
+
+The scan of long recordings keeps places within an input and figures of those that are done in its
+journal (`streaming.journal`); lines, checks and the name of the file are the same, from here.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aasist_deploy.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 SCHEMA: Final = "aasist-deploy/journal/1"
@@ -30,6 +33,7 @@ SYNC_EVERY_S: Final = (
     1.0  # what a cut run computes again; syncing each batch would slow fast models
 )
 _BLOCK: Final = 1 << 20
+_LONG: Final = 300  # characters of a phrase that is still read
 _MOST: Final = 2**53  # of bytes and rows, in JSON that every reader takes
 _KINDS: Final = {"int": int, "str": str, "bool": bool}  # of the fields of Reached
 
@@ -80,7 +84,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
             first = lines.readline()
             if not first.endswith(b"\n"):  # stopped before it had begun
                 return {}, Reached()
-            head = _entry(first)
+            head = entry_of(first)
             if (
                 head is None
                 or head.get("schema") != SCHEMA
@@ -91,10 +95,7 @@ def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
                     fix=f"remove it and {output.name}, and begin anew",
                 )
             reached = None
-            for line in lines:
-                entry = _entry(line)
-                if entry is None:  # cut off while it was written, so nothing comes behind it
-                    break
+            for entry, _ in whole_entries(lines):
                 reached = _reached(entry, path)
     except (FileNotFoundError, NotADirectoryError):  # opening it for writing says what is wrong
         return None
@@ -109,17 +110,26 @@ def check_output(output: Path, reached: Reached) -> None:
     Raises:
         UsageError: it does not.
     """
-    crc, left = 0, reached.n_bytes
+    check_bytes(output, reached.n_bytes, reached.crc32)
+
+
+def check_bytes(output: Path, n_bytes: int, crc32: int) -> None:
+    """Check that a file still begins with so many bytes of this checksum.
+
+    Raises:
+        UsageError: it does not, or is gone.
+    """
+    crc, left = 0, n_bytes
     try:
         with output.open("rb") as file:
             while left and (block := file.read(min(_BLOCK, left))):
                 crc, left = zlib.crc32(block, crc), left - len(block)
     except FileNotFoundError as error:
         raise UsageError(
-            f"{output} is gone, and its journal says that it held {reached.n_bytes} bytes.",
+            f"{output} is gone, and its journal says that it held {n_bytes} bytes.",
             fix=f"remove {journal_of(output)} and begin anew",
         ) from error
-    if left or crc != reached.crc32:
+    if left or crc != crc32:
         what = f"is {left} bytes shorter than" if left else "differs from"
         raise UsageError(
             f"{output} {what} what was written: it was changed after the run that wrote it.",
@@ -129,11 +139,44 @@ def check_output(output: Path, reached: Reached) -> None:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What distinguishes two runs, one phrase for each key whose values differ."""
-    return [
-        f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
+    phrases = []
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            phrase = f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
+            phrases.append(phrase if len(phrase) <= _LONG else f"{key} differs")  # a list of files
+    return phrases
+
+
+def line_of(entry: Mapping[str, Any]) -> bytes:
+    """A line of a journal: a checksum and JSON."""
+    text = json.dumps(entry, sort_keys=True).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def entry_of(line: bytes) -> dict[str, Any] | None:
+    """What `line_of` made a line of; None where it is not whole."""
+    check, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def whole_entries(lines: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Entries, and the bytes up to the end of each; a line that was cut off ends them.
+
+    It was cut off while it was written, so that nothing comes behind it.
+    """
+    end = 0
+    for line in lines:
+        entry = entry_of(line)
+        if entry is None:
+            return
+        end += len(line)
+        yield entry, end
 
 
 class JournaledFile:
@@ -158,7 +201,7 @@ class JournaledFile:
             OutputError: they cannot be written; the output then ends with the rows before them.
         """
         with self._errors():
-            _write(self._rows, data)
+            write_all(self._rows, data)
             before = self.reached
             self.reached = Reached(
                 n_inputs=before.n_inputs + n_inputs,
@@ -181,9 +224,9 @@ class JournaledFile:
         if self.reached == self._synced:
             return
         os.fsync(self._rows)
-        line = _line(asdict(self.reached))
+        line = line_of(asdict(self.reached))
         os.ftruncate(self._journal, self._n_certain)  # an attempt may have ended within the line
-        _write(self._journal, line)
+        write_all(self._journal, line)
         os.fsync(self._journal)
         self._n_certain += len(line)
         self._synced, self._last_sync = self.reached, monotonic()
@@ -292,9 +335,9 @@ def _begin(rows: int, lines: int, run: Mapping[str, Any], header: bytes) -> Reac
     os.ftruncate(lines, 0)
     os.ftruncate(rows, 0)
     reached = Reached(n_bytes=len(header), crc32=zlib.crc32(header))
-    _write(rows, header)
+    write_all(rows, header)
     os.fsync(rows)
-    _write(lines, _line({"schema": SCHEMA, "run": dict(run)}) + _line(asdict(reached)))
+    write_all(lines, line_of({"schema": SCHEMA, "run": dict(run)}) + line_of(asdict(reached)))
     os.fsync(lines)
     return reached
 
@@ -305,10 +348,8 @@ def _cut(rows: int, lines: int, reached: Reached) -> None:
     size, whole = os.fstat(lines).st_size, 0
     with open(os.dup(lines), "rb") as file:  # noqa: PTH123  # a descriptor
         file.seek(0)
-        for line in file:
-            if _entry(line) is None:
-                break
-            whole += len(line)
+        for _, end in whole_entries(file):
+            whole = end
     if whole < size:
         os.ftruncate(lines, whole)
 
@@ -322,23 +363,8 @@ def _reached(entry: dict[str, Any], path: Path) -> Reached:
     return Reached(**entry)
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    text = json.dumps(entry, sort_keys=True).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    check, _, text = line.rstrip(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
-        return None
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
-
-
-def _write(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of the bytes; the system may take them in parts."""
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

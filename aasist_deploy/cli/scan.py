@@ -10,14 +10,21 @@ from aasist_deploy import __version__
 from aasist_deploy.audio import find_audio
 from aasist_deploy.cli.common import JsonOption, print_json, stderr
 from aasist_deploy.cli.options import (
+    DEFAULT_MIN_SPEECH,
     BackendOption,
     BatchOption,
     CodeOption,
     DeviceOption,
     HintOption,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
+    ThresholdOption,
+    VadOption,
+    WindowSecondsOption,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.scan_output import (
@@ -30,15 +37,8 @@ from aasist_deploy.cli.scan_output import (
 )
 from aasist_deploy.cli.score_options import ListOption, list_inputs
 from aasist_deploy.cli.windows import (
-    DEFAULT_MIN_SPEECH,
     Asked,
-    HopFramesOption,
-    HopSecondsOption,
-    MinSpeechOption,
-    ThresholdOption,
-    VadOption,
     WindowModel,
-    WindowSecondsOption,
     open_windows,
 )
 from aasist_deploy.streaming.each_window import DEFAULT_BATCH

@@ -23,25 +23,25 @@ from aasist_deploy.audio import (
 from aasist_deploy.cli.common import stderr, stdout
 from aasist_deploy.cli.live_view import LiveView
 from aasist_deploy.cli.options import (
+    DEFAULT_MIN_SPEECH,
     BackendOption,
     CodeOption,
     DeviceOption,
     HintOption,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
+    ThresholdOption,
+    VadOption,
+    WindowSecondsOption,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.stopping import Stopping
 from aasist_deploy.cli.windows import (
-    DEFAULT_MIN_SPEECH,
     Asked,
-    HopFramesOption,
-    HopSecondsOption,
-    MinSpeechOption,
-    ThresholdOption,
-    VadOption,
-    WindowSecondsOption,
     open_windows,
 )
 from aasist_deploy.errors import AudioError, UsageError

@@ -6,9 +6,7 @@ import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.calibration import Calibration
 from aasist_deploy.cli.common import stderr
@@ -31,35 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aasist_deploy.contract import ModelContract
+    from aasist_deploy.engines import Engine
     from aasist_deploy.streaming import WindowScorer
 
-HopFramesOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Hop in frames of the network, 137 ms each in AASIST. Default: 7."),
-]
-HopSecondsOption = Annotated[
-    float | None,
-    typer.Option("--hop-s", help="Hop in seconds, in place of frames. Default: about a second."),
-]
-WindowSecondsOption = Annotated[
-    float | None,
-    typer.Option("--window-s", help="Window of a variable-length model. Default: 4.04 s."),
-]
-ThresholdOption = Annotated[
-    str | None,
-    typer.Option(help="Score, or the name of a threshold in the model: at or above is bona fide."),
-]
-VadOption = Annotated[
-    bool, typer.Option("--vad", help="Say how much of each window is speech; gate by it.")
-]
-MinSpeechOption = Annotated[
-    float,
-    typer.Option(
-        "--vad-min-speech", min=0, max=1, help="With --vad: windows with less have no score."
-    ),
-]
-
-DEFAULT_MIN_SPEECH: Final = 0.2
 _DEFAULT_HOP_FRAMES: Final = 7  # 0.957 s: near a second, and a multiple of AASIST's frame
 # From here on each window alone is as cheap: a window has 29 frames, and a call costs more than
 # the frames that it brings. Measured in calls of recordings: at 16 frames a stream is 1.5 times
@@ -194,46 +166,52 @@ def open_windows(asked: Asked) -> Iterator[WindowModel]:
         raise UsageError("--hop-frames and --hop-s were both given.", fix="leave one out")
     path, why_not = _file_of(asked)
     way = opening(path, asked.backend, **asked.options)
-    if _is_for_streams(path):
-        with _open_shared(path, way, asked) as opened:
-            yield opened
-        return
-    if path.suffix != ".onnx" and way.backend == "torch" and asked.by_frames and asked.too_far:
-        why_not = asked.too_far
-    elif path.suffix != ".onnx" and asked.by_frames and way.backend == "torch":
-        try:
-            shared = _open_shared(path, way, asked)
-            opened = shared.__enter__()
-        except UsageError as error:
-            why_not = str(error)
-        else:
-            with ExitStack() as stack:
-                stack.push(shared.__exit__)
-                yield opened
+    with ExitStack() as stack:
+        if _is_for_streams(path):
+            yield stack.enter_context(_open_shared(path, way, asked))
             return
-    with open_engine(path, way.backend, **way.options) as engine:
-        rate = engine.contract.sample_rate_hz
-        wanted = None if asked.window_s is None else round(asked.window_s * rate)
-        window = window_length(engine.contract, wanted)
-        frame = FRAME_SAMPLES.get(engine.contract.architecture)
-        hop = hop_of(engine.contract, asked.hop_frames, asked.hop_s, frame)
-        yield WindowModel(
-            contract=engine.contract,
-            device=engine.device,
-            backend=engine.backend,
-            path=path,
-            new_scorer=lambda: EachWindowScorer(
-                engine, hop, window_samples=window, batch=asked.batch
-            ),
-            hop_samples=hop,
-            window_samples=window,
-            batch=asked.batch,
-            chunk_samples=asked.batch * hop,
-            restart_every=_RESTART_BATCHES * asked.batch,
-            way="each window by a pass of its own",
-            says=way.says(engine.device),
-            why_not=why_not,
-        )
+        if path.suffix != ".onnx" and way.backend == "torch" and asked.by_frames:
+            why_not = asked.too_far
+            if why_not is None:
+                try:
+                    opened = stack.enter_context(_open_shared(path, way, asked))
+                except UsageError as error:
+                    why_not = str(error)
+                else:
+                    yield opened
+                    return
+        engine = stack.enter_context(open_engine(path, way.backend, **way.options))
+        yield _each_alone(engine, path, way, asked, why_not)
+
+
+def _each_alone(
+    engine: Engine, path: Path, way: Opening, asked: Asked, why_not: str | None
+) -> WindowModel:
+    """An open engine that scores every window by a pass of its own.
+
+    Raises:
+        UsageError: hop or window do not fit the model.
+    """
+    contract = engine.contract
+    wanted = None if asked.window_s is None else round(asked.window_s * contract.sample_rate_hz)
+    window = window_length(contract, wanted)
+    frame = FRAME_SAMPLES.get(contract.architecture)
+    hop = hop_of(contract, asked.hop_frames, asked.hop_s, frame)
+    return WindowModel(
+        contract=contract,
+        device=engine.device,
+        backend=engine.backend,
+        path=path,
+        new_scorer=lambda: EachWindowScorer(engine, hop, window_samples=window, batch=asked.batch),
+        hop_samples=hop,
+        window_samples=window,
+        batch=asked.batch,
+        chunk_samples=asked.batch * hop,
+        restart_every=_RESTART_BATCHES * asked.batch,
+        way="each window by a pass of its own",
+        says=way.says(engine.device),
+        why_not=why_not,
+    )
 
 
 def _file_of(asked: Asked) -> tuple[Path, str | None]:

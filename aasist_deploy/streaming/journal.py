@@ -1,8 +1,9 @@
 """The journal beside a scan's rows: how far they reach, and for what they were computed.
 
-It is only ever appended to, a line of JSON at a time: first what the run is, then each input as it
-is begun, and a place to go on from each time that rows up to it are on disk. Whatever cuts a run
-off, the last whole line is true, and rows behind it are computed again.
+It is made of the lines of every journal here (`aasist_deploy.journal`): first what the run is, then
+each input as it is begun, and a place to go on from each time that rows up to it are on disk.
+Unlike the rows of `score`, rows of one input have places within it, hours apart from its ends, and
+what is known of an input that is done is kept, so that it need not be decoded again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ import hashlib
 import json
 import os
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.journal import (
+    check_bytes,
+    differences,
+    journal_of,
+    line_of,
+    whole_entries,
+    write_all,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SCHEMA: Final = "aasist-deploy/scan-journal/1"
-SUFFIX: Final = ".journal"
 _READ_BYTES: Final = 1 << 20
 
 
@@ -71,7 +79,7 @@ class RowsFile:
 
     def __init__(self, output: Path, run: dict[str, Any], header: str, *, resume: bool) -> None:
         self._output, self._run = output, json.loads(json.dumps(run))
-        self._journal = output.with_name(output.name + SUFFIX)
+        self._journal = journal_of(output)
         self._state = _State()
         had_journal = self._journal.exists()
         if (output.exists() or had_journal) and not resume:
@@ -83,11 +91,11 @@ class RowsFile:
             try:
                 if not had_journal:
                     opened.callback(self._journal.unlink, missing_ok=True)
-                self._lines = opened.enter_context(self._journal.open("a", encoding="utf-8"))
+                self._lines = opened.enter_context(self._journal.open("ab", buffering=0))
                 self._lock()
                 begun = self._read()
                 mode = "r+b" if output.exists() else "x+b"
-                self._rows = opened.enter_context(output.open(mode))
+                self._rows = opened.enter_context(output.open(mode, buffering=0))
                 self._rows.truncate(self._state.n_bytes)
                 self._rows.seek(self._state.n_bytes)
                 if not begun:
@@ -134,8 +142,7 @@ class RowsFile:
         """
         data = line.encode("utf-8", "surrogateescape")
         try:
-            self._rows.write(data)
-            self._rows.flush()
+            write_all(self._rows.fileno(), data)
         except OSError as error:
             raise _not_writable(self._output, error) from error
         self._state.n_bytes += len(data)
@@ -147,8 +154,10 @@ class RowsFile:
         Args:
             place: Where a later run may go on.
             ended: What is to be kept of the input that ends there, or None.
+
+        Raises:
+            OutputError: it cannot be made certain.
         """
-        os.fsync(self._rows.fileno())
         state = {"bytes": self._state.n_bytes, "crc32": self._state.crc}
         self._note({"place": asdict(place), **state, **({"ended": ended} if ended else {})})
         self._state.place = place
@@ -172,13 +181,19 @@ class RowsFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with suppress(OSError):  # of a row that a full disk cut in half
+            self._rows.truncate(self._state.n_bytes)
         self._rows.close()
         self._lines.close()
 
     def _note(self, entry: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(entry) + "\n")
-        self._lines.flush()
-        os.fsync(self._lines.fileno())
+        """Add a line, which is true once the rows are on disk."""
+        try:
+            os.fsync(self._rows.fileno())
+            write_all(self._lines.fileno(), line_of(entry))
+            os.fsync(self._lines.fileno())
+        except OSError as error:
+            raise _not_writable(self._output, error) from error
 
     def _lock(self) -> None:
         try:
@@ -195,21 +210,26 @@ class RowsFile:
         Raises:
             UsageError: they do not belong together, or to this run.
         """
-        text = self._journal.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):  # a line that was being written
-            with self._journal.open("r+b") as file:
-                file.truncate(len(whole))
+        entries, n_whole = [], 0
+        with self._journal.open("rb") as lines:
+            is_begun = lines.readline().endswith(b"\n")
+            lines.seek(0)
+            for entry, end in whole_entries(lines):
+                entries.append(entry)
+                n_whole = end
+        if is_begun and (not entries or entries[0].get("schema") != SCHEMA):
+            raise UsageError(f"{self._journal} is no journal of a scan.", fix="choose another -o")
         try:
-            return self._take(whole)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            begun = self._take(entries)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UsageError(
                 f"{self._journal} was changed: a line of it is none of a scan ({error}).",
                 fix="remove it and the rows, or choose another -o",
             ) from error
+        os.truncate(self._journal, n_whole)  # of a line that was being written
+        return begun
 
-    def _take(self, whole: bytes) -> bool:
-        entries: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+    def _take(self, entries: list[dict[str, Any]]) -> bool:
         if not entries:  # it ended before it wrote a line
             if self._output.exists() and self._output.stat().st_size:
                 raise UsageError(
@@ -217,9 +237,11 @@ class RowsFile:
                     fix="choose another -o",
                 )
             return False
-        if entries[0].get("schema") != SCHEMA:
-            raise UsageError(f"{self._journal} is no journal of a scan.", fix="choose another -o")
-        _check_run(entries[0]["run"], self._run, self._output)
+        if differ := differences(entries[0]["run"], self._run):
+            raise UsageError(
+                f"The rows in {self._output} are of another run: {'; '.join(differ)}.",
+                fix="give the options and files of that run, or choose another -o",
+            )
         state = self._state
         for entry in entries[1:]:
             if "input" in entry:
@@ -232,12 +254,8 @@ class RowsFile:
                     raise ValueError(f"{numbers!r:.80} are no whole numbers")
                 if "ended" in entry:
                     state.ended[state.place.file - 1] = entry["ended"]
-        if _crc_of(self._output, state.n_bytes) != state.crc:
-            raise UsageError(
-                f"{self._output} is not as the run left it: its first {state.n_bytes} bytes "
-                f"differ.",
-                fix="restore it, or choose another -o",
-            )
+        if state.n_bytes:
+            check_bytes(self._output, state.n_bytes, state.crc)
         return True
 
 
@@ -253,39 +271,6 @@ def sha256_of(path: Path) -> str | None:
     except OSError:
         return None
     return digest.hexdigest()
-
-
-def _crc_of(path: Path, n_bytes: int) -> int | None:
-    """Checksum of the first bytes; None where there are fewer."""
-    crc = 0
-    if not n_bytes:
-        return crc
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        while n_bytes:
-            block = file.read(min(n_bytes, _READ_BYTES))
-            if not block:
-                return None
-            crc = zlib.crc32(block, crc)
-            n_bytes -= len(block)
-    return crc
-
-
-def _check_run(held: dict[str, Any], wanted: dict[str, Any], output: Path) -> None:
-    differing = [name for name in held | wanted if held.get(name) != wanted.get(name)]
-    if not differing:
-        return
-    shown = ", ".join(
-        name
-        if len(f"{held.get(name)}{wanted.get(name)}") > 120  # a list of files
-        else f"{name} {held.get(name)!r}, now {wanted.get(name)!r}"
-        for name in differing
-    )
-    raise UsageError(
-        f"The rows in {output} are of another run: {shown}.",
-        fix="give the options and files of that run, or choose another -o",
-    )
 
 
 def _not_writable(output: Path, error: OSError) -> OutputError:

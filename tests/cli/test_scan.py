@@ -291,9 +291,9 @@ class TestResume:
         cli("scan", model, *waves, "-o", out, *HOP)
         before = out.read_bytes()
         for arguments, message in (
-            ((*waves, *HOP, "--threshold", "0"), "threshold None, now 0.0"),
-            ((*waves, "--hop-s", "0.05"), "hop_samples 400, now 800"),
-            ((*waves, *HOP, "--batch", "3"), "batch 8, now 3"),
+            ((*waves, *HOP, "--threshold", "0"), "threshold: None then, 0.0 now"),
+            ((*waves, "--hop-s", "0.05"), "hop_samples: 400 then, 800 now"),
+            ((*waves, *HOP, "--batch", "3"), "batch: 8 then, 3 now"),
             ((waves[0], *HOP), "files"),
         ):
             result = cli("scan", model, *arguments, "-o", out, "--resume")

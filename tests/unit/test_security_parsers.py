@@ -152,7 +152,14 @@ def _contract(path: Path) -> object:
     return None if contract.calibration is None else Calibration.from_dict(contract.calibration)
 
 
+def _with_sums(journal: Path) -> None:
+    """Make the check sums of its lines right, as someone who means harm would."""
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"".join(b"%08x %s\n" % (crc32(line), line) for line in lines))
+
+
 def _scan_journal(folder: Path) -> None:
+    _with_sums(folder / "out.jsonl.journal")
     (folder / "out.jsonl").write_bytes(b"head\none\n")
     RowsFile(folder / "out.jsonl", {"hop": 1}, "head\n", resume=True).__exit__(None, None, None)
 
@@ -185,10 +192,7 @@ def _report(folder: Path) -> object:
 
 
 def _merge(folder: Path) -> object:
-    # The check sums of its lines are made right, as someone who means harm would.
-    journal = folder / "out.csv.journal"
-    lines = journal.read_bytes().splitlines()
-    journal.write_bytes(b"".join(b"%08x %s\n" % (crc32(line), line) for line in lines))
+    _with_sums(folder / "out.csv.journal")
     (folder / "out.csv").write_bytes(b"path,score\n")
     read_journal(folder / "out.csv")
     return merge_shards([folder / "out.csv"], folder / "all.csv")

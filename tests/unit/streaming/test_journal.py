@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.journal import entry_of
 from aasist_deploy.streaming.journal import Place, RowsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 RUN = {"hop_samples": 400, "files": ["a.wav", "b.wav"]}
 
@@ -67,7 +68,9 @@ def test_a_run_that_ended_before_its_first_line_begins_anew(
     (tmp_path / "out.jsonl").write_bytes(b"")
     with rows(resume=True) as again:
         assert list(again.lines()) == ["head\n"]
-    assert json.loads(journal.read_text().splitlines()[0])["run"] == RUN
+    first = entry_of(journal.read_bytes().splitlines(keepends=True)[0])
+    assert first is not None
+    assert first["run"] == RUN
 
 
 def test_rows_that_are_there_are_never_overwritten_without_resume(
@@ -90,9 +93,9 @@ def test_resume_without_a_run_begins_one(rows: Callable[..., RowsFile]) -> None:
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        ({**RUN, "hop_samples": 800}, "hop_samples 400, now 800"),
+        ({**RUN, "hop_samples": 800}, "hop_samples: 400 then, 800 now"),
         ({**RUN, "files": ["a.wav"]}, "files"),
-        ({**RUN, "new": 1}, "new None, now 1"),
+        ({**RUN, "new": 1}, "new: None then, 1 now"),
     ],
 )
 def test_another_run_is_refused_by_what_differs(
@@ -103,15 +106,22 @@ def test_another_run_is_refused_by_what_differs(
         rows(resume=True, run=run)
 
 
-@pytest.mark.parametrize("content", ["head\nONE\n", "head\n", ""])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("head\nONE\n", "differs from what was written"),
+        ("head\n", "is 4 bytes shorter"),
+        ("", "9 bytes shorter"),
+    ],
+)
 def test_rows_that_were_changed_are_refused(
-    rows: Callable[..., RowsFile], tmp_path: Path, content: str
+    rows: Callable[..., RowsFile], tmp_path: Path, content: str, reason: str
 ) -> None:
     with rows() as first:
         first.write("one\n")
         first.reach(Place(0, 0, 64))
     (tmp_path / "out.jsonl").write_text(content)
-    with pytest.raises(UsageError, match="is not as the run left it"):
+    with pytest.raises(UsageError, match=reason):
         rows(resume=True)
 
 
@@ -152,10 +162,32 @@ def test_two_processes_do_not_write_one_output(rows: Callable[..., RowsFile]) ->
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         RowsFile(tmp_path / "none" / "out.jsonl", RUN, "", resume=False)
-    full = Path("/dev/full")
-    if full.exists():
-        with RowsFile(tmp_path / "out.jsonl", RUN, "", resume=False) as rows:
-            rows._rows.close()
-            rows._rows = full.open("r+b", buffering=0)
+
+
+def test_a_full_disk_is_said_and_leaves_whole_rows(
+    rows: Callable[..., RowsFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+
+    def half(descriptor: int, data: bytes) -> int:
+        real(descriptor, bytes(data)[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    with rows() as first:
+        first.write("one\n")
+        first.reach(Place(0, 0, 64))
+        first.write("two\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", half)
             with pytest.raises(OutputError, match="No space left"):
-                rows.write("x\n")
+                first.reach(Place(0, 0, 128))
+            with pytest.raises(OutputError, match="No space left") as raised:
+                first.write("three\n")
+    assert "--resume goes on" in str(raised.value.fix)
+    assert (tmp_path / "out.jsonl").read_text() == "head\none\ntwo\n"
+    with rows(resume=True) as again:
+        assert again.place == Place(0, 0, 64)
+        again.write("two\n")
+        again.reach(Place(0, 0, 128))
+    with rows(resume=True) as third:
+        assert third.place == Place(0, 0, 128)
