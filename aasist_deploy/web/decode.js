@@ -4,9 +4,9 @@
 const UNKNOWN_RATE_HZ = 48000;
 
 function find(bytes, letters, from = 0, to = bytes.length) {
-  const codes = [...letters].map((letter) => letter.charCodeAt(0));
-  for (let at = from; at + codes.length <= to; at++) {
-    if (codes.every((code, i) => bytes[at + i] === code)) return at;
+  const codes = [...letters].map((letter) => letter.charCodeAt(0)), part = bytes.subarray(from, to);
+  for (let at = part.indexOf(codes[0]); at >= 0 && at + codes.length <= part.length; at = part.indexOf(codes[0], at + 1)) {
+    if (codes.every((code, i) => part[at + i] === code)) return from + at;
   }
   return -1;
 }

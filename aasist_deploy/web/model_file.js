@@ -2,6 +2,10 @@
 
 const SCHEMA = "aasist-deploy/contract/1";
 const GRAPH_FIELD = 7, METADATA_FIELD = 14; // of ONNX's ModelProto
+const MAX_TAG = 2 ** 32 - 1; // protobuf drops the bits above, and would see another field
+const ORT_FORMAT = [79, 82, 84, 77]; // ORTM at byte 4: the runtime takes the file for its own format
+const MIN_RATE_HZ = 1000, MAX_RATE_HZ = 1536000; // as of audio: from one to the other, the resampler stays small
+const MAX_CALL_SAMPLES = 2 ** 24; // 64 MiB; a window that lasts 17 minutes at 16 kHz
 const FIX_EXPORT = "Write the page again: aasist-deploy export MODEL --to web -o FOLDER";
 
 const SHA256_CONSTANTS = (() => {
@@ -67,6 +71,7 @@ function* protobufFields(bytes) {
   for (let at = 0; at < bytes.length; ) {
     let tag, length;
     [tag, at] = varint(bytes, at);
+    if (tag > MAX_TAG) throw new PageError("The model is damaged.", FIX_EXPORT);
     const kind = tag & 7, number = Math.floor(tag / 8);
     if (kind === 0) {
       [, at] = varint(bytes, at);
@@ -82,30 +87,53 @@ function* protobufFields(bytes) {
   }
 }
 
+const TEXTS = ["schema", "architecture", "checkpoint_sha256", "graph_sha256", "padding", "input_name", "score", "precision"];
+const VALUES = [
+  "config", "sample_rate_hz", "n_samples", "min_samples", "max_samples", "outputs", "class_order", "fp32_nodes", "gate",
+  "topk", "batch", "calibration", "thresholds", "tools", "stream",
+]; // prettier-ignore
+
+// A value out of a file, short enough for a message.
+function shown(value) {
+  let text;
+  try {
+    text = String(JSON.stringify(value));
+  } catch {
+    text = "nested too deeply"; // for the stack
+  }
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
 // Bytes of an exported file -> its contract, after every check that a reader has to make.
 async function readContract(bytes) {
-  const text = new TextDecoder(), metadata = {};
+  const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }), metadata = new Map();
   let graph = null;
+  if (ORT_FORMAT.every((code, i) => bytes[4 + i] === code)) throw new PageError("The model is no ONNX file.", FIX_EXPORT);
   for (const { number, content } of protobufFields(bytes)) {
+    if (!content) continue;
     if (number === GRAPH_FIELD) {
       if (graph) throw new PageError("The model holds two graphs.", FIX_EXPORT);
       graph = content;
     } else if (number === METADATA_FIELD) {
-      const entry = {};
-      for (const field of protobufFields(content)) entry[field.number] = text.decode(field.content);
-      metadata[entry[1]] = entry[2] ?? "";
+      const entry = { 1: "", 2: "" };
+      try {
+        for (const part of protobufFields(content)) if (part.content) entry[part.number] = text.decode(part.content);
+      } catch (error) {
+        if (error instanceof PageError) throw error;
+        throw new PageError("The model is damaged: its metadata is no UTF-8.", FIX_EXPORT);
+      }
+      metadata.set(entry[1], entry[2]);
     }
   }
-  if (!graph || metadata.schema !== SCHEMA) {
-    const found = metadata.schema ? `'${metadata.schema}'` : "missing";
+  if (!graph || metadata.get("schema") !== SCHEMA) {
+    const found = metadata.has("schema") ? shown(metadata.get("schema")) : "missing";
     throw new PageError(`The model's contract is ${found}; this page reads '${SCHEMA}'.`, FIX_EXPORT);
   }
+  // Metadata of other programs is none of ours.
   const contract = {};
-  const plain = ["schema", "architecture", "checkpoint_sha256", "graph_sha256", "padding", "input_name", "score", "precision"];
   try {
-    for (const [name, value] of Object.entries(metadata)) {
-      contract[name] = plain.includes(name) ? value : JSON.parse(value);
-    }
+    for (const name of TEXTS) if (metadata.has(name)) contract[name] = metadata.get(name);
+    for (const name of VALUES) if (metadata.has(name)) contract[name] = JSON.parse(metadata.get(name));
   } catch {
     throw new PageError("The model's contract cannot be read.", FIX_EXPORT);
   }
@@ -126,17 +154,22 @@ function checkedContract(given) {
     score: "logit of bona fide", precision: "fp32", gate: null, batch: [1, null],
     calibration: null, thresholds: {}, tools: {}, stream: null, ...given,
   }; // prettier-ignore
-  const isCount = (value) => Number.isInteger(value) && value >= 1;
+  const isCount = (value) => Number.isSafeInteger(value) && value >= 1;
   const isCountOrNull = (value) => value === null || isCount(value);
-  const { outputs, calibration } = contract;
+  const isMapping = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const { outputs, calibration, batch } = contract;
   const checks = [
-    [isCount(contract.sample_rate_hz), "sample_rate_hz"],
+    [
+      Number.isSafeInteger(contract.sample_rate_hz) &&
+        contract.sample_rate_hz >= MIN_RATE_HZ && contract.sample_rate_hz <= MAX_RATE_HZ,
+      "sample_rate_hz",
+    ],
     [isCountOrNull(contract.n_samples), "n_samples"],
     [isCount(contract.min_samples), "min_samples"],
     [isCountOrNull(contract.max_samples), "max_samples"],
     [contract.padding === "tile", "padding"],
-    [isCount(contract.batch?.[0]) && isCountOrNull(contract.batch[1]), "batch"],
-    [outputs && ("score" in outputs || "logits" in outputs), "outputs"],
+    [Array.isArray(batch) && isCount(batch[0]) && isCountOrNull(batch[1]), "batch"],
+    [isMapping(outputs) && (Object.hasOwn(outputs, "score") || Object.hasOwn(outputs, "logits")), "outputs"],
     [contract.class_order?.[1] === "bonafide", "class_order"],
     [contract.stream === null, "stream"],
     [
@@ -144,13 +177,22 @@ function checkedContract(given) {
         (Number.isFinite(calibration?.scale) && calibration.scale > 0 && Number.isFinite(calibration.offset)),
       "calibration",
     ],
-    [Object.values(contract.thresholds).every(Number.isFinite), "thresholds"],
-  ];
+    [isMapping(contract.thresholds) && Object.values(contract.thresholds).every(Number.isFinite), "thresholds"],
+  ]; // prettier-ignore
   for (const [good, name] of checks) {
     if (!good) {
-      const value = JSON.stringify(contract[name]);
-      throw new PageError(`The model's contract says ${name} is ${value}; this page cannot act on it.`, FIX_EXPORT);
+      throw new PageError(
+        `The model's contract says ${name} is ${shown(contract[name])}; this page cannot act on it.`,
+        FIX_EXPORT,
+      );
     }
+  }
+  const most = batch[0] * (contract.n_samples ?? contract.min_samples);
+  if (most > MAX_CALL_SAMPLES) {
+    throw new PageError(
+      `The model takes ${most} samples at once; this page gives at most ${MAX_CALL_SAMPLES}.`,
+      "Score it with aasist-deploy.",
+    );
   }
   return contract;
 }

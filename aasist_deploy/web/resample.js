@@ -5,7 +5,7 @@
 const CUTOFF = 0.95688; // where the gain is one half, as a part of the slower rate's Nyquist frequency
 const HALF_WIDTH = 93.833; // samples of the slower rate on either side
 const KAISER_BETA = 12.25;
-const MAX_PHASES = 2048; // beyond it, neighbouring phases are interpolated
+const MAX_PHASES = 2048; // of a sample of the slower rate; beyond it, neighbouring phases are interpolated
 
 // Modified Bessel function of the first kind, order 0, by its power series.
 function besselI0(x) {
@@ -31,7 +31,8 @@ class Resampler {
     const half = HALF_WIDTH / slower;
     this.reach = Math.ceil(half);
     this.taps = 2 * this.reach + 1;
-    this.phases = Math.min(this.up, MAX_PHASES);
+    // As fine as the filter is wide: a file that claims 1,535,999 Hz takes no larger table than one of 47,999 Hz.
+    this.phases = Math.min(this.up, Math.ceil(MAX_PHASES * slower));
     const cutoff = CUTOFF * slower, scale = 1 / besselI0(KAISER_BETA);
     const tap = (distance) => {
       const x = distance / half;
