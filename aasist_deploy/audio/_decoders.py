@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -169,6 +170,7 @@ def head_of(file: Path) -> bytes:
     try:
         status = file.stat()
         if stat.S_ISDIR(status.st_mode):
+            os.scandir(file).close()  # of a folder that cannot be read, say that
             raise AudioError(f"{file} is a folder, not an audio file.")
         if not stat.S_ISREG(status.st_mode):  # reading a pipe or device could block for ever
             raise AudioError(f"{file} is not a regular file.", fix="write it to a file first")

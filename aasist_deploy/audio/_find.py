@@ -31,7 +31,8 @@ def find_audio(
 
     - A file is yielded whatever its suffix.
     - A folder gives the files below it that have one of `AUDIO_SUFFIXES` (in any case), sorted by
-      name, links followed, each real folder once, names that begin with a dot left out.
+      name, links followed, each real folder once, names that begin with a dot left out. One that
+      cannot be read is yielded itself, so that it becomes a row with its error.
     - A pattern with `*`, `?` or `[` that is no existing path is expanded as a shell would, sorted,
       `**` for any depth; what it matches is treated as if it had been typed.
     - A list (`@FILE`, or a file named `*.txt` or `*.lst`) holds one path per line; empty lines and
@@ -141,19 +142,31 @@ def _paths_of(one: str, is_address: Callable[[str], bool]) -> Iterator[Path | st
 def _below(folder: Path) -> Iterator[Path]:
     """Files by suffix, depth first, sorted; a folder reached twice through links is read once."""
     visited: set[tuple[int, int]] = set()
+    unread: list[Path] = []  # folders in the place of the files that nobody can name
     found = False
-    for root, folders, files in os.walk(folder, followlinks=True):
-        status = Path(root).stat()
+    for root, folders, files in os.walk(
+        folder, followlinks=True, onerror=lambda error: unread.append(Path(error.filename))
+    ):
+        try:
+            status = Path(root).stat()
+        except OSError:  # it has just gone
+            unread.append(Path(root))
+            folders.clear()
+            continue
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
+        found = found or bool(unread)
+        yield from unread
+        unread.clear()
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith("."):
                 found = True
                 yield Path(root, name)
-    if not found:
+    yield from unread
+    if not found and not unread:
         raise UsageError(
             f"The folder {str(folder)!r} holds no audio file.",
             fix="files with other suffixes can be given by a pattern, e.g. 'folder/*.dat'",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from aasist_deploy.audio import find_audio
-from aasist_deploy.errors import UsageError
+from aasist_deploy.audio import find_audio, read_audio
+from aasist_deploy.errors import AudioError, UsageError
 
 
 @pytest.fixture
@@ -81,6 +83,24 @@ def test_link_loops_end_and_linked_folders_are_read(corpus: Path, tmp_path: Path
         "a/up/b.wav",
         "a/zz/z.wav",
     ]
+
+
+def test_a_folder_that_cannot_be_read_is_named_in_the_place_of_its_files(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (corpus / "a" / "locked").mkdir()
+    list_folder = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert found("a") == ["a/1.flac", "a/2.FLAC", "a/c/3.mp3", "a/locked"]
+    assert found("a/locked", "b.wav") == ["a/locked", "b.wav"]
+    with pytest.raises(AudioError, match=r"'a/locked' cannot be read \(Permission denied\)"):
+        read_audio(Path("a/locked"))
 
 
 @pytest.mark.parametrize("typed", ["files.txt", "files.lst", "@files.any"])
