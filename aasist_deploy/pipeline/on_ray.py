@@ -45,7 +45,8 @@ class RayScorer:
         options: Of `open_engine`.
         scorers: How many engines; by default one for each GPU, or for each machine.
         on_gpu: Whether an engine needs a GPU.
-        decode_tasks: Tasks of decoding at a time; by default as many as the cluster has cores.
+        decode_tasks: Tasks of decoding at a time; by default, and at most, as many as the cluster
+            has cores.
 
     Raises:
         AasistDeployError: as `open_engine` raises it on the cluster.
@@ -75,7 +76,7 @@ class RayScorer:
             )
         n_machines = sum(bool(node["Alive"]) for node in self._ray.nodes())
         n_scorers = scorers or (n_gpus if on_gpu else n_machines)
-        self._decode_tasks = decode_tasks or max(2, int(resources.get("CPU", 2)))
+        self._decode_tasks = tasks_at_once(decode_tasks, resources.get("CPU", 1))
         # Engines count as no core: they share them with decoding, as they do in one process, and a
         # cluster with as many engines as cores still decodes.
         actor: Any = ray.remote(ScoringActor).options(
@@ -206,6 +207,16 @@ class RayScorer:
                 f"The cluster lost an engine or its windows: {said}",
                 fix="give the same command with --resume once it is well again",
             ) from error
+
+
+def tasks_at_once(wanted: int | None, n_cores: float) -> int:
+    """How many tasks of decoding are under way; none of them waits for a core.
+
+    It could wait for ever: a long file holds its core until its windows are taken, and they are
+    taken in the order of the files.
+    """
+    most = max(1, int(n_cores))
+    return min(wanted or most, most)
 
 
 class _Task:

@@ -114,16 +114,20 @@ def sound_of(source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
     Raises:
         AudioError: while iterating; the message names the file as `source` does.
     """
-    with _as_file(source) as path:
-        try:
-            yield from (_whole if wanted.whole else _in_blocks)(path, wanted)
-        except AudioError as error:
-            if path is source.path:
-                raise
-            message = str(error).replace(str(path), str(source.path))
-            raise AudioError(message, fix=error.fix) from error
-        except MemoryError as error:
-            raise AudioError(f"{source.path} needs more memory than there is.") from error
+    try:
+        with _as_file(source) as path:
+            try:
+                yield from (_whole if wanted.whole else _in_blocks)(path, wanted)
+            except AudioError as error:
+                if path is source.path:
+                    raise
+                message = str(error).replace(str(path), str(source.path))
+                raise AudioError(message, fix=error.fix) from error
+    except MemoryError as error:
+        raise AudioError(f"{source.path} needs more memory than there is.") from error
+    except OSError as error:  # too many open files, no memory or disk for what is in no file
+        reason = error.strerror or error
+        raise AudioError(f"{source.path} cannot be brought to a decoder ({reason}).") from error
 
 
 def _whole(path: Path, wanted: Wanted) -> Iterator[Piece]:

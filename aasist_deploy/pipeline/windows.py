@@ -202,11 +202,6 @@ class Cutter:
             yield window_of(self._joined(), self._contract)
         self._held, self._n_held = [], 0
 
-    @property
-    def has_enough(self) -> bool:
-        """Whether no further samples are needed."""
-        return self._rule.n_windows not in (1, None) and self.n_windows == self._rule.n_windows
-
     def _hold(self, piece: NDArray[np.float32]) -> None:
         if len(piece):
             self._held.append(piece)

@@ -23,7 +23,7 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs
 from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
-from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer
+from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, tasks_at_once
 from aasist_deploy.pipeline.ray_connection import ray_cluster, require_listener
 from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
 from tests.cli.tiny_model import write_tiny_model
@@ -88,6 +88,13 @@ def test_rows_and_groups_are_those_of_one_process(
     assert list(scorer.groups(sources, rule=rule, batch=batch)) == expected
     assert sum(len(group) for group in expected) == N + 1
     assert sum(row.score is None for group in expected for row in group) == len(BAD) + 1
+
+
+def test_no_task_of_decoding_waits_for_a_core(scorer: RayScorer) -> None:
+    """It could wait for those of later files, and they for it."""
+    assert scorer._decode_tasks == 2  # the cluster's cores
+    assert [tasks_at_once(n, 4.0) for n in (None, 1, 4, 50)] == [4, 1, 4, 4]
+    assert tasks_at_once(8, 0.5) == 1
 
 
 def test_audio_in_archives_is_scored(scorer: RayScorer, paths: list[Path], tmp_path: Path) -> None:

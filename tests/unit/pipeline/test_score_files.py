@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +13,11 @@ import pytest
 import soundfile
 
 from aasist_deploy.audio import read_audio
+from aasist_deploy.inputs import AudioInput
 from aasist_deploy.pipeline import ScoredFile, score_files, window_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 Audio = "Callable[..., Path]"
 
@@ -215,3 +218,18 @@ def test_notes_of_a_file_are_logged(
     with caplog.at_level(logging.INFO):
         list(score_files(fake_engine(), [path]))
     assert note in caplog.text
+
+
+def test_audio_that_cannot_be_brought_to_a_decoder_is_a_row_with_its_error(
+    audio: Callable[..., Path], fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = audio("a.wav", 0.1)
+    inside = AudioInput(Path("x.tar/b.wav"), content=good.read_bytes())
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", none_left, raising=False)
+    first, second = score_files(fake_engine(), [AudioInput(good), inside])
+    assert first.error is None
+    assert second.error == "x.tar/b.wav cannot be brought to a decoder (Too many open files)."
