@@ -134,6 +134,7 @@ def main() -> None:
     before = json.loads(options.output.read_bytes())["rows"] if options.add else []
     report = Report(options.output, PACKAGES, note=options.note)
     report.content["rows"] += before
+    report.save()
     given = ["--backend", options.backend, "--threads", str(options.threads)]
     batch_atol = BATCH_ATOL[options.backend]
     with tempfile.TemporaryDirectory() as folder:
