@@ -138,6 +138,35 @@ def test_ctrl_c_writes_what_is_done_and_says_how_to_go_on(
     assert output.read_bytes() == whole
 
 
+# Ctrl-C while a package is imported, at a place that does not depend on the machine's speed.
+IMPORTING = """
+import runpy, sys
+package = sys.argv.pop(1)
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == package:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("aasist_deploy", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("package", ["typer", "onnxruntime"])
+def test_ctrl_c_while_the_program_starts_is_no_traceback(
+    package: str, folder: Path, tmp_path: Path
+) -> None:
+    given = ["score", folder / "tiny.onnx", folder / "all.txt", "-o", tmp_path / "x.csv"]
+    code, err = end(
+        subprocess.Popen(
+            [sys.executable, "-c", IMPORTING, package, *map(str, given), "--backend", "onnx"],
+            stderr=subprocess.PIPE,
+        )
+    )
+    assert code == 130
+    assert not (tmp_path / "x.csv").exists()
+    assert "Error" not in err
+
+
 # In a mount namespace of its own: a disk of 16 KiB, the run on it, a larger disk, the run again.
 ON_A_SMALL_DISK = """
 mkdir "$DISK" && mount -t tmpfs -o size=16k tmpfs "$DISK" || exit 97
