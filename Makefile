@@ -10,6 +10,8 @@ BIN ?= $(VENV)/bin
 JOBS ?= 2
 # Where the demonstration writes.
 DEMO ?= demo
+# What it scores: a folder with a manifest.csv.
+DEMO_CLIPS ?= examples/demo_clips
 
 # The first interpreter on PATH that is new enough and can make environments. Set PYTHON to choose.
 FIND_PYTHON = IFS=:; for folder in $$PATH; do \
@@ -33,7 +35,7 @@ CPP_DEPS ?= fetched
 CPP_PRESET ?= release
 version_of = $(shell sed -n 's/^$(1)==//p' constraints.txt)
 
-.PHONY: cpp cpp-deps help demo demo-steps test test-training check lint format types floors deps typos bench gpu-check wheel clean
+.PHONY: cpp cpp-deps help demo demo-steps test test-long check lint format types floors deps typos bench gpu-check wheel clean
 
 help: ## Say what can be made.
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,13 +43,13 @@ help: ## Say what can be made.
 demo: $(VENV)/ready ## Export published AASIST, prove parity, score and evaluate the demo clips.
 	@$(MAKE) --no-print-directory demo-steps
 
-# A file's tests stay in one process, so that what they share is made once. PyTorch's own threads would
-# only get in the way of the other process.
-test: $(VENV)/ready ## Run the tests, but for minutes of training.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile -m 'not training' $(PYTEST_ARGS)
+# A file's tests stay in one process, so that what they share is made once; tests/conftest.py puts the
+# slow files first. PyTorch's own threads would only get in the way of the other process.
+test: $(VENV)/ready ## Run the tests, but for those that take minutes.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not (training or long)' $(PYTEST_ARGS)
 
-test-training: $(VENV)/ready ## Run the tests that train for minutes.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m training
+test-long: $(VENV)/ready ## Run the tests that take minutes: training, and every clip.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal -m 'training or long' $(PYTEST_ARGS)
 
 check: lint types floors deps typos test ## Run all checks and the tests.
 
@@ -107,9 +109,9 @@ demo-steps: # The demonstration itself, with the tools in $(BIN).
 	set -e; \
 	step() { printf '\n$$ aasist-deploy'; printf ' %s' "$$@"; printf '\n'; $(BIN)/aasist-deploy "$$@"; }; \
 	step export "$$weights" -o $(DEMO)/$$name.onnx; \
-	step parity $(DEMO)/$$name.onnx --reference "$$weights" --audio examples/demo_clips; \
-	step score $(DEMO)/$$name.onnx examples/demo_clips -o $(DEMO)/scores.csv; \
-	step eval $(DEMO)/$$name.onnx --dataset manifest --root examples/demo_clips --out $(DEMO); \
+	step parity $(DEMO)/$$name.onnx --reference "$$weights" --audio $(DEMO_CLIPS); \
+	step score $(DEMO)/$$name.onnx $(DEMO_CLIPS) -o $(DEMO)/scores.csv; \
+	step eval $(DEMO)/$$name.onnx --dataset manifest --root $(DEMO_CLIPS) --out $(DEMO); \
 	printf '%s\n' '' \
 	  'These 28 clips are few and out of domain; what their figures mean: examples/demo_clips/README.md' \
 	  'Scores of each file: $(DEMO)/scores.csv' 'Report, for a browser: $(DEMO)/report.html'

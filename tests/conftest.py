@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,6 +35,15 @@ settings.register_profile(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, the tests of each in their order.
+
+    The processes of a run take files in turn: a long one at the end would leave the others idle.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of published weights, real audio and reference outputs beside the checkout."""
@@ -55,11 +66,12 @@ def made_once(
     """(name, what makes the file) -> a file that one process of this run of tests makes for all."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
-    folder.mkdir(exist_ok=True)
+    locks = folder / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
 
     def get(name: str, make: Callable[[Path], object]) -> Path:
         path = folder / name
-        with (folder / f"{name}.lock").open("w") as lock:
+        with (locks / name).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists():
                 make(path)
@@ -151,7 +163,8 @@ def small_config() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def small_checkpoint(
-    noise: Callable[..., NDArray[np.float32]], tmp_path_factory: pytest.TempPathFactory
+    noise: Callable[..., NDArray[np.float32]],
+    made_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Checkpoint:
     """A small network with every published mechanism, and weights whose outputs vary.
 
@@ -161,34 +174,34 @@ def small_checkpoint(
     torch = pytest.importorskip("torch", reason="needs PyTorch")
     from aasist_deploy.models import Aasist, AasistConfig, load_checkpoint
 
-    torch.manual_seed(5)
-    model = Aasist(AasistConfig.from_mapping(SMALL_CONFIG))
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    with torch.no_grad():
-        for norm in norms:
-            norm.weight.uniform_(0.5, 1.5)
-            norm.bias.uniform_(-0.3, 0.3)
-            norm.momentum = 1.0
-        model.first_bn.weight.fill_(-0.8)
-        for layer in model.modules():
-            if isinstance(layer, torch.nn.Linear):
-                layer.weight.mul_(3.0)
-        model.train()(torch.from_numpy(noise(16)))  # running statistics of such waves
-    path = tmp_path_factory.mktemp("small") / "small.pth"
-    torch.save(model.state_dict(), path)
-    path.with_suffix(".conf").write_text(json.dumps({"model_config": SMALL_CONFIG}))
-    return load_checkpoint(path)
+    def make(path: Path) -> None:
+        torch.manual_seed(5)
+        model = Aasist(AasistConfig.from_mapping(SMALL_CONFIG))
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        with torch.no_grad():
+            for norm in norms:
+                norm.weight.uniform_(0.5, 1.5)
+                norm.bias.uniform_(-0.3, 0.3)
+                norm.momentum = 1.0
+            model.first_bn.weight.fill_(-0.8)
+            for layer in model.modules():
+                if isinstance(layer, torch.nn.Linear):
+                    layer.weight.mul_(3.0)
+            model.train()(torch.from_numpy(noise(16)))  # running statistics of such waves
+        path.with_suffix(".conf").write_text(json.dumps({"model_config": SMALL_CONFIG}))
+        torch.save(model.state_dict(), path)
+
+    return load_checkpoint(made_once("small.pth", make))
 
 
 @pytest.fixture(scope="session")
 def small_onnx(
-    small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    small_checkpoint: Checkpoint,
+    made_once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Callable[..., Path]:
-    """Options of the export -> the small network exported with them, once a session."""
+    """Options of the export -> the small network exported with them, once a run of tests."""
     pytest.importorskip("onnxscript", reason="needs the extra export")
     pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
-    folder = tmp_path_factory.mktemp("small-onnx")
-    done: dict[str, Path] = {}
 
     def get(**options: Any) -> Path:
         from aasist_deploy.export import ExportOptions, export_onnx
@@ -199,12 +212,12 @@ def small_onnx(
             "outputs": ("score", "logits", "embedding"),
             **options,
         }
-        key = repr(sorted(given.items()))
-        if key not in done:
-            path = folder / f"small-{len(done)}.onnx"
+        digest = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:12]
+
+        def make(path: Path) -> None:
             export_onnx(small_checkpoint, path, ExportOptions(**given))
-            done[key] = path
-        return done[key]
+
+        return made_once(f"small-{digest}.onnx", make)
 
     return get
 

@@ -61,38 +61,42 @@ def test_rawnet2_is_the_reference_at_batch_one_and_six(
         assert np.array_equal(outputs["score"], outputs["logits"][:, 1])
 
 
-def test_rawgat_in_eager_pytorch_is_the_reference(
+@pytest.fixture(scope="module")
+def in_order(
     golden: Callable[..., Any], golden_checkpoint: Callable[[str], Checkpoint]
-) -> None:
-    expected, waves = golden("RawGAT-ST")
-    with torch.inference_mode():
-        reference = golden_checkpoint("RawGAT-ST").model(torch.from_numpy(waves))[1].numpy()
-    np.testing.assert_allclose(reference, expected["output"], rtol=0, atol=RAWGAT_ATOL)
+) -> Callable[[dict[str, NDArray[np.int64]]], NDArray[np.float32]]:
+    """Nodes that RawGAT-ST is to keep -> its logits of the six clips in PyTorch; each once."""
+    made: dict[bytes, NDArray[np.float32]] = {}
+
+    def get(orders: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        key = b"".join(orders[name].tobytes() for name in sorted(orders))
+        if key not in made:
+            _, waves = golden("RawGAT-ST")
+            model = golden_checkpoint("RawGAT-ST").model
+            output, contradiction = run_in_order(model, torch.from_numpy(waves), orders)
+            assert contradiction <= 0.0  # an order that the checkpoint's own scores allow
+            made[key] = output.numpy()
+        return made[key]
+
+    return get
 
 
 @pytest.mark.parametrize("topk", ["topk", "rank"])
 def test_rawgat_is_the_reference_but_for_the_order_of_equal_scores(
     topk: Any,
     golden: Callable[..., Any],
-    golden_checkpoint: Callable[[str], Checkpoint],
+    in_order: Callable[..., NDArray[np.float32]],
     exported: Callable[..., Path],
 ) -> None:
     # The random weights saturate the sigmoid: most scores of a graph are exactly 1, and the
     # reference breaks those ties by the code of torch.topk on the CPU, which no runtime repeats.
     _, waves = golden("RawGAT-ST")
-    model = golden_checkpoint("RawGAT-ST").model
-    followed: dict[bytes, NDArray[np.float32]] = {}  # of batches that kept the same, once
     for max_batch in (1, 6):
         engine: Any = open_engine(exported("RawGAT-ST", topk), "onnx", max_batch=max_batch)
         with engine:
             orders = engine.pooling_orders(waves)
             logits = engine.run(waves)["logits"]
-        key = b"".join(orders[name].tobytes() for name in sorted(orders))
-        if key not in followed:
-            output, contradiction = run_in_order(model, torch.from_numpy(waves), orders)
-            assert contradiction <= 0.0  # an order that the checkpoint's own scores allow
-            followed[key] = output.numpy()
-        worst = float(np.abs(logits - followed[key]).max())
+        worst = float(np.abs(logits - in_order(orders)).max())
         print("RawGAT-ST", topk, max_batch, worst)  # noqa: T201  # shown by -s
         assert worst <= RAWGAT_ATOL
 

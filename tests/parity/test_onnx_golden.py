@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ATOL = 1e-4
 EMBEDDING_ATOL = 1e-4
 BATCH_ATOL = 2e-5  # batch 1 against 16, on one machine
-N_SUBSET = 30  # of each form and batch; all clips go through one of them
+N_SUBSET = 30  # of each form and batch; `make test-long` takes all clips through one of them
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,7 @@ def check(outputs: dict[str, NDArray[np.float32]], golden: Path, step: int) -> N
     assert np.array_equal(outputs["score"], outputs["logits"][:, 1])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1_200)  # a minute on two quiet cores
 def test_all_clips_in_batches_of_sixteen(
     shared: Path,

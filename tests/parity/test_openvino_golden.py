@@ -95,16 +95,9 @@ def test_fp32_is_the_reference_and_bf16_near_it(
 
 @pytest.mark.parametrize("name", ["RawGAT-ST", "RawNet2-small"])
 def test_other_architectures_are_those_of_onnx_runtime(
-    name: str, shared: Path, clips: Callable[..., Any], tmp_path: Path
+    name: str, clips: Callable[..., Any], exported: Callable[..., Path]
 ) -> None:
-    from aasist_deploy.export import ExportOptions, export_onnx
-    from aasist_deploy.models import load_checkpoint, read_config
-
-    folder = shared / "golden"
-    config = read_config(folder / f"{name}.model_config.json")
-    checkpoint = load_checkpoint(folder / f"{name}.random-init.pth", config)
-    options = ExportOptions(outputs=("score", "logits", "embedding"))
-    path = export_onnx(checkpoint, tmp_path / "m.onnx", options).path
+    path = exported(name)
     _, waves = clips(3)
     with open_engine(path, "openvino") as engine, open_engine(path, "onnx") as other:
         found, expected = engine.run(waves), other.run(waves)
