@@ -258,7 +258,8 @@ def _open_shared(path: Path, way: Opening, asked: Asked) -> Iterator[WindowModel
             raise UsageError(
                 f"--window-s is {asked.window_s:g}; this file for streams has windows of "
                 f"{layout.window_samples / rate:g} s.",
-                fix="leave --window-s out",
+                fix="leave --window-s out, or export a file for streams of that window: "
+                f"--stream --samples {round(asked.window_s * rate)}",
             )
         hop = hop_of(contract, asked.hop_frames, asked.hop_s, frame)
         if hop % frame:

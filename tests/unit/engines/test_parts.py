@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
 ATOL = 1e-4  # measured 3e-6 with these weights, three times those of training
 FRAME = 2_187
+WINDOW = 20_000  # of the file; another than the network's own 16,000, which is no special case
 BACKENDS = ("onnx", "openvino", "torch")
 
 
 @pytest.fixture(scope="module")
 def stream_file(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stream") / "small.stream.onnx"
-    return export_stream(small_checkpoint, path).path
+    return export_stream(small_checkpoint, path, ExportOptions(n_samples=WINDOW)).path
 
 
 def test_the_contract_says_how_the_file_is_called(stream_file: Path) -> None:
@@ -48,7 +49,8 @@ def test_the_contract_says_how_the_file_is_called(stream_file: Path) -> None:
     layout = contract.stream
     assert contract.schema == STREAM_SCHEMA
     assert layout is not None
-    assert (layout.window_samples, layout.frame_samples) == (16_000, FRAME)
+    assert (layout.window_samples, layout.frame_samples) == (WINDOW, FRAME)
+    assert contract.n_samples == WINDOW
     assert (layout.window_samples + layout.lead_samples) % FRAME == 0
     assert layout.shared_frames == layout.n_frames - 2
     graph = onnx.load(stream_file).graph
@@ -118,13 +120,16 @@ def test_scores_are_those_of_each_window_alone(
 ) -> None:
     if missing_packages(backend):
         pytest.skip(f"needs {missing_packages(backend)}")
-    wave = noise(1, 16_000 + 6 * FRAME)[0]
+    wave = noise(1, WINDOW + 6 * FRAME)[0]
     path = small_checkpoint.path if backend == "torch" else stream_file
     with open_stream_model(path, backend, threads=1) as model:
         assert model.backend == backend
+        window = model.layout.window_samples
+        assert window == (small_checkpoint.model.n_samples if backend == "torch" else WINDOW)
         found = StreamScorer(model, 2).push(wave)
         assert model.contract.checkpoint_sha256 == small_checkpoint.sha256
-    windows = np.stack([wave[s : s + 16_000] for s in range(0, 6 * FRAME + 1, 2 * FRAME)])
+    starts = range(0, len(wave) - window + 1, 2 * FRAME)
+    windows = np.stack([wave[s : s + window] for s in starts])
     with torch.inference_mode():
         alone = small_checkpoint.model(torch.from_numpy(windows))[1][:, 1].numpy()
     np.testing.assert_allclose([w.score for w in found], alone, rtol=0, atol=ATOL)
@@ -144,7 +149,7 @@ def test_openvino_compiles_nothing_once_a_stream_is_there(
     def never(n_frames: int | None) -> OpenvinoGraph:
         raise AssertionError(f"a graph of {n_frames} frames is compiled in the stream")
 
-    wave = noise(1, 16_000 + 6 * FRAME)[0]
+    wave = noise(1, WINDOW + 6 * FRAME)[0]
     with OpenvinoStep(stream_file, threads=1) as model:
         streams = [StreamScorer(model, 3), StreamScorer(model, 6)]
         monkeypatch.setattr(model, "_compiled", never)
