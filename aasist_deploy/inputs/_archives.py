@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import lzma
-import struct
 import tarfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -23,13 +20,17 @@ MAX_MEMBER_BYTES: Final = 1 << 30  # one audio file is held in memory; 9 hours o
 _TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _NAME_COLUMNS: Final = ("path", "file", "utterance", "id", "key", "name", "__key__")
-_ROWS_AT_ONCE: Final = 16
-# What tarfile and pyarrow raise on altered archives; a RuntimeError is a chain of headers without
-# end, and a LookupError, TypeError or NotImplementedError is one of pyarrow's.
-_DAMAGED: Final = (
-    tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, struct.error, ArithmeticError,
-    ValueError, LookupError, TypeError, RuntimeError,
-)  # fmt: skip
+_MAX_NAME_BYTES: Final = 4_096  # PATH_MAX of Linux
+_READ_AHEAD: Final = 1 << 20  # else pyarrow holds the packed bytes of a whole row group
+# What tarfile raises on archives that were altered, and on which of them.
+_DAMAGED_TAR: Final = (
+    tarfile.TarError,  # most: check sums, cuts, and packed bytes that cannot be unpacked
+    EOFError,  # bytes of something else behind the end of bzip2 or xz
+    TypeError,  # a header of gzip that is cut in its middle
+    ValueError,  # numbers that are none, in the holes of sparse files or lengths of PAX records
+    RecursionError,  # a chain of headers without end
+    OSError,  # of the disk
+)
 
 
 def is_archive(path: Path | Address) -> bool:
@@ -48,24 +49,34 @@ def audio_inside(path: Path | Address) -> Iterator[AudioInput]:
     Raises:
         EnvironmentLacks: Parquet without pyarrow.
     """
+    is_parquet = path.name.lower().endswith(_PARQUET_SUFFIXES)
+    if is_parquet:
+        require_pyarrow("Reading Parquet")
+    damaged = _damaged_parquet() if is_parquet else _DAMAGED_TAR
+    read = _in_parquet if is_parquet else _in_tar
     try:
-        is_parquet = path.name.lower().endswith(_PARQUET_SUFFIXES)
-        if is_parquet:
-            require_pyarrow("Reading Parquet")
         with (
             opened(path, seekable=is_parquet)
             if isinstance(path, Address)
             else path.open("rb") as file
         ):
-            if is_parquet:
-                yield from _in_parquet(path, file)
-            else:
-                yield from _in_tar(path, file)
+            yield from read(path, file)
     except AudioError as error:
         yield AudioInput(path, error=str(error))
-    except _DAMAGED as error:
+    except damaged as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         yield AudioInput(path, error=f"{path} cannot be read further ({reason}).")
+
+
+def _damaged_parquet() -> tuple[type[Exception], ...]:
+    """What pyarrow raises on files that were altered."""
+    import pyarrow as pa
+
+    return (
+        pa.ArrowException,  # schemas, pages and sizes that cannot be, or are not done by pyarrow
+        OSError,  # most: cuts, headers, packed bytes; and of the disk
+        UnicodeDecodeError,  # names of columns, and names in them
+    )
 
 
 def _in_tar(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
@@ -102,28 +113,72 @@ def _in_tar(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
 
 
 def _in_parquet(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
+    """Row by row: pyarrow holds one page and one value, of up to 2 GiB each, and copies of them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     n_rows = 0
-    with pq.ParquetFile(stream) as table:
+    with pq.ParquetFile(stream, buffer_size=_READ_AHEAD) as table:
         column, name_column = _columns(table.schema_arrow, path, pa)
         wanted = [column] if name_column is None else [column, name_column]
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
-            names = None if name_column is None else batch.column(name_column).to_pylist()
-            for index, value in enumerate(batch.column(column).to_pylist()):
-                content, name = value, None if names is None else names[index]
-                if isinstance(value, dict):
-                    content, name = value.get("bytes"), name or value.get("path")
+        for group in range(table.num_row_groups):
+            _check_declared(table.metadata.row_group(group), path)
+            for row in table.iter_batches(batch_size=1, row_groups=[group], columns=wanted):
+                value, name = row.column(column)[0], None
+                if name_column is not None:
+                    name = _text(row.column(name_column)[0])
+                if pa.types.is_struct(value.type):
+                    fields = {} if not value.is_valid else dict(value.items())
+                    name = name or _text(fields.get("path"))
+                    value = fields.get("bytes")
                 member = str(name or n_rows)
                 shown = path / member if isinstance(path, Address) else Path(f"{path}/{member}")
                 n_rows += 1
-                if not isinstance(content, bytes):
-                    yield AudioInput(shown, error=f"{shown} holds no bytes.")
-                else:
-                    yield AudioInput(shown, content=content)
+                yield _input_of(shown, value)
     if n_rows == 0:
         raise AudioError(f"{path} holds no rows.")
+
+
+def _check_declared(group: Any, path: Path | Address) -> None:  # noqa: ANN401
+    """Refuse a row group by what the file says of it, before anything of it is read.
+
+    Of its columns pyarrow says nothing safely: asking for one that is damaged ends the process.
+
+    Args:
+        group: pyarrow's metadata of the row group.
+        path: For messages.
+
+    Raises:
+        AudioError: its rows have more bytes than are read of one, even if they are alike.
+    """
+    if group.total_byte_size > MAX_MEMBER_BYTES * group.num_rows:
+        raise AudioError(
+            f"{path} says that {group.num_rows} rows have {group.total_byte_size} bytes; at most "
+            f"{MAX_MEMBER_BYTES} a row are read from an archive."
+        )
+
+
+def _text(scalar: Any) -> str | int | None:  # noqa: ANN401  # of pyarrow
+    """A name, or None where there is none; one that is too long for a file is cut."""
+    if scalar is None or not scalar.is_valid:
+        return None
+    if hasattr(scalar, "as_buffer") and (buffer := scalar.as_buffer()).size > _MAX_NAME_BYTES:
+        return bytes(buffer[:_MAX_NAME_BYTES]).decode("utf-8", "replace")
+    name = scalar.as_py()
+    return name if isinstance(name, str | int) else None
+
+
+def _input_of(shown: Path | Address, value: Any) -> AudioInput:  # noqa: ANN401  # of pyarrow
+    buffer = value.as_buffer() if value is not None and hasattr(value, "as_buffer") else None
+    if buffer is None:
+        return AudioInput(shown, error=f"{shown} holds no bytes.")
+    if buffer.size > MAX_MEMBER_BYTES:
+        return AudioInput(
+            shown,
+            error=f"{shown} has {buffer.size} bytes; at most {MAX_MEMBER_BYTES} are read from an "
+            "archive.",
+        )
+    return AudioInput(shown, content=buffer.to_pybytes())
 
 
 def _columns(schema: Any, path: Path | Address, pa: Any) -> tuple[str, str | None]:  # noqa: ANN401
@@ -139,6 +194,9 @@ def _columns(schema: Any, path: Path | Address, pa: Any) -> tuple[str, str | Non
             pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
         )
 
+    twice = sorted(name for name in set(schema.names) if schema.names.count(name) > 1)
+    if twice:
+        raise AudioError(f"{path} has several columns of one name: {', '.join(map(repr, twice))}.")
     found = [field.name for field in schema if holds_bytes(field.type)]
     column = "audio" if "audio" in found else found[0] if len(found) == 1 else None
     if column is None:

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import tarfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from aasist_deploy.audio import find_audio
 from aasist_deploy.errors import AasistDeployError, UsageError
+from aasist_deploy.inputs import _archives
 from aasist_deploy.inputs._archives import audio_inside
 from aasist_deploy.tar_headers import MAX_HEADER_BYTES
 
@@ -112,6 +114,137 @@ def test_damaged_parquet_gives_rows_and_no_other_error(tmp_path: Path) -> None:
         list(audio_inside(path))
 
     check()
+
+
+def parquet(path: Path, rows: list[bytes | None], **options: Any) -> Path:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    audio = pa.array([{"bytes": row, "path": f"{index}.wav"} for index, row in enumerate(rows)])
+    pq.write_table(pa.table({"audio": audio}), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("dictionary", [False, True], ids=["plain", "one value for all rows"])
+def test_of_parquet_one_value_is_in_memory_at_a_time(dictionary: bool, tmp_path: Path) -> None:
+    """32 rows of 1 MB in a file of kilobytes; once 16 of them were held."""
+    n_bytes = 1 << 20
+    path = parquet(
+        tmp_path / "x.parquet", [bytes(n_bytes)] * 32, compression="zstd", data_page_size=n_bytes,
+        use_dictionary=dictionary, dictionary_pagesize_limit=1 << 30, write_batch_size=1,
+    )  # fmt: skip
+    assert path.stat().st_size < 100_000
+    import pyarrow as pa
+
+    before, most, n_rows = pa.total_allocated_bytes(), 0, 0
+    for found in audio_inside(path):
+        assert found.content is not None
+        assert len(found.content) == n_bytes
+        most = max(most, pa.total_allocated_bytes() - before)
+        n_rows += 1
+    assert n_rows == 32
+    assert most < 8 * n_bytes  # the page, its copies and the value
+
+
+def test_a_parquet_file_that_declares_too_much_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = parquet(tmp_path / "x.parquet", [bytes(3_000), bytes(3_000)], use_dictionary=False)
+
+    def read(*_: object, **__: object) -> None:
+        pytest.fail("it was read")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", read)
+    monkeypatch.setattr("aasist_deploy.inputs._archives.MAX_MEMBER_BYTES", 2_500)
+    (found,) = audio_inside(path)
+    said = re.fullmatch(r".* says that 2 rows have (\d+) bytes; at most 2500 a row .*",
+                        str(found.error))  # fmt: skip
+    assert said is not None
+    assert int(said[1]) > 6_000
+
+
+def test_a_large_value_of_parquet_is_a_row_and_the_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet(tmp_path / "x.parquet", [b"1", bytes(3_001), None, b"2"], use_dictionary=False)
+    monkeypatch.setattr("aasist_deploy.inputs._archives.MAX_MEMBER_BYTES", 3_000)
+    first, large, none, last = audio_inside(path)
+    assert (first.content, last.content) == (b"1", b"2")
+    assert "1.wav has 3001 bytes; at most 3000 are read" in str(large.error)
+    assert "2.wav holds no bytes" in str(none.error)
+
+
+def test_columns_of_one_name_and_long_names_are_plain_rows(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table([[b"1"], ["a"], ["b"]], names=["audio", "path", "path"]), path)
+    (found,) = audio_inside(path)
+    assert "has several columns of one name: 'path'." in str(found.error)
+    pq.write_table(pa.table({"audio": [b"1"], "path": ["x" * 1_000_000]}), path)
+    (found,) = audio_inside(path)
+    assert found.content == b"1"
+    assert len(str(found.path)) < 5_000
+
+
+class FailingDisk(io.BytesIO):
+    def read(self, _: int | None = -1, /) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+def pax(record: bytes) -> bytes:
+    body = b"%d %s\n" % (len(record) + 4, record)
+    assert len(body) == len(record) + 4
+    return header(tarfile.XHDTYPE, len(body)) + body.ljust(512, b"\0")
+
+
+# What each exception of `_DAMAGED_TAR` is caught for.
+DAMAGED_TARS: dict[str, tuple[type[Exception], bytes]] = {
+    "a check sum": (tarfile.TarError, b"\0x" + whole_tar()),
+    "bytes behind bzip2": (EOFError, bz2.compress(whole_tar()[:1_500]) + b"garbage" * 3_000),
+    "bytes behind xz": (EOFError, lzma.compress(whole_tar()[:1_500]) + b"garbage" * 3_000),
+    "half a header of gzip": (TypeError, gzip.compress(whole_tar())[:3]),
+    "holes without numbers": (ValueError, pax(b"GNU.sparse.size=xyz") + whole_tar()),
+    "a chain of headers": (
+        RecursionError, (header(tarfile.GNUTYPE_LONGNAME, 4) + b"abc\0".ljust(512, b"\0")) * 3_000,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED_TARS)
+def test_each_exception_of_a_damaged_tar_is_there_for_a_file(damage: str, tmp_path: Path) -> None:
+    expected, content = DAMAGED_TARS[damage]
+    with pytest.raises(expected) as raised:
+        list(_archives._in_tar(tmp_path / "x.tar", io.BytesIO(content)))
+    assert not isinstance(raised.value, tarfile.TarError) or expected is tarfile.TarError
+    assert any(issubclass(expected, one) for one in _archives._DAMAGED_TAR)
+    path = tmp_path / "x.tar"
+    path.write_bytes(content)
+    assert "cannot be read further" in str(list(audio_inside(path))[-1].error)
+
+
+def test_each_exception_of_damaged_parquet_is_there_for_a_file(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    whole = parquet(tmp_path / "x.parquet", [b"123"], compression="none").read_bytes()
+    cut = whole[:-20]
+    name = whole.replace(b"0.wav", b"\xff.wav")
+    for content, expected in ((cut, pa.ArrowException), (name, UnicodeDecodeError)):
+        with pytest.raises(expected):
+            list(_archives._in_parquet(tmp_path / "x.parquet", io.BytesIO(content)))
+        (tmp_path / "x.parquet").write_bytes(content)
+        assert "cannot be read further" in str(list(audio_inside(tmp_path / "x.parquet"))[-1].error)
+
+
+@pytest.mark.parametrize("read", ["_in_tar", "_in_parquet"])
+def test_a_disk_that_fails_is_a_row(
+    read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / ("x.tar" if read == "_in_tar" else "x.parquet")
+    path.write_bytes(whole_tar())
+    monkeypatch.setattr("pathlib.Path.open", lambda *_: FailingDisk(bytes(10_000)))
+    (found,) = audio_inside(path)
+    assert "cannot be read further (Input/output error)" in str(found.error)
 
 
 def test_names_in_a_list_that_are_too_long_for_a_file_are_rows_of_their_own(tmp_path: Path) -> None:
