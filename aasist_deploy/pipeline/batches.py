@@ -11,7 +11,7 @@ import logging
 import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ import numpy as np
 from aasist_deploy.calibration import Calibration, p_spoof
 from aasist_deploy.errors import AudioError
 from aasist_deploy.pipeline.rows import ScoredFile
-from aasist_deploy.pipeline.stages import Decoders, Piece, Wanted
+from aasist_deploy.pipeline.stages import Decoders, Piece, Wanted, let_go
 from aasist_deploy.pipeline.windows import Cutter, WindowRule
 
 if TYPE_CHECKING:
@@ -142,9 +142,7 @@ def windows_of(
         file.error = str(error)
         return
     finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+        let_go(pieces)
     if file.n_windows == 0:
         file.error = f"{file.path} has no {contract.n_samples} samples without a gap."
     file.tiled = cutter.n_samples < last
@@ -280,11 +278,19 @@ class LocalScorer:
                     pieces = self._decoders.pieces(source, wanted)  # here, where they are in order
                 queue.append(pool.submit(_begun, file, pieces))
                 if len(queue) > ahead:
-                    yield queue.popleft().result()
+                    yield queue[0].result()
+                    queue.popleft()
             while queue:
-                yield queue.popleft().result()
+                yield queue[0].result()
+                queue.popleft()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            # A file holds its decoder until it is let go of, and those behind it wait for one.
+            for begun in queue:
+                if not begun.cancelled():
+                    with suppress(Exception):  # nobody waits for it any more
+                        let_go(begun.result()[1])
+            pool.shutdown(wait=True)
 
     def _score(self, waiting: list[tuple[HeardFile, NDArray[np.float32]]]) -> None:
         shape = (len(waiting), len(waiting[0][1]))
@@ -310,15 +316,23 @@ def _begun(file: HeardFile, pieces: Iterator[Piece]) -> tuple[HeardFile, Iterato
     except AudioError as error:
         file.error = str(error)
         return file, iter(())
-    return file, _rejoined(first, pieces)
+    return file, _Begun(first, pieces)
 
 
-def _rejoined(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
+class _Begun:
     """All pieces of a file whose first one is decoded already."""
-    try:
-        yield first
-        yield from rest
-    finally:
-        close = getattr(rest, "close", None)
-        if close is not None:
-            close()
+
+    def __init__(self, first: Piece, rest: Iterator[Piece]) -> None:
+        self._first: Piece | None = first
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[Piece]:
+        return self
+
+    def __next__(self) -> Piece:
+        first, self._first = self._first, None
+        return next(self._rest) if first is None else first
+
+    def close(self) -> None:
+        self._first = None
+        let_go(self._rest)

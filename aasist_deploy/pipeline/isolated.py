@@ -105,7 +105,7 @@ class _Process:
                 answer = self._answer(self._silence_s)
                 if "error" in answer:
                     finished = True
-                    raise AudioError(answer["error"], fix=answer["fix"])
+                    raise AudioError(answer["error"], fix=answer["fix"])  # noqa: TRY301  # no damage
                 about = answer["about"]
                 finished = about is not None
                 samples = self._memory[: answer["n"]].copy()
@@ -115,6 +115,12 @@ class _Process:
         except GeneratorExit:
             if not finished:
                 self._say({"more": False})
+            raise
+        except (AudioError, _DeadError):
+            raise
+        except BaseException:  # Ctrl-C: what it answers next would be taken for another file's
+            self._process.kill()
+            self._process.wait()
             raise
 
     def has_ended(self) -> bool:

@@ -94,6 +94,13 @@ class Decoders(Protocol):
         ...
 
 
+def let_go(pieces: Iterator[Piece]) -> None:
+    """End the decoding of a file of which no more is wanted; a second call does nothing."""
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
+
+
 class InThreads:
     """Decodes in the threads that ask; libsndfile releases the interpreter's lock."""
 

@@ -16,7 +16,7 @@ import soundfile
 
 from aasist_deploy.errors import AudioError, EnvironmentLacks
 from aasist_deploy.inputs import AudioInput
-from aasist_deploy.pipeline import InThreads, WindowRule, score_files
+from aasist_deploy.pipeline import InThreads, WindowRule, isolated, score_files
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
 from aasist_deploy.pipeline.stages import PIECE_SAMPLES, Wanted
 
@@ -188,6 +188,58 @@ def test_files_get_their_process_in_the_order_in_which_they_were_given(
         finally:  # nobody waits for ever, also where this fails
             for pieces in files[2:]:
                 pool.submit(list, pieces)
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_run_that_is_ended_among_long_files_does_not_wait_for_them(
+    n_processes: int, wav: Callable[..., Path], fake_engine: Any
+) -> None:
+    """Files that are begun hold all processes, and those behind them wait for one."""
+    decoders = InProcesses(n_processes)
+    long = [wav(f"{i}.wav", 0.3, 3 * PIECE_SAMPLES) for i in range(12)]
+
+    def some_rows() -> list[Path]:
+        rows: Any = score_files(
+            fake_engine(),
+            long,
+            decoders=decoders,
+            decode_workers=n_processes,
+            batch=2,
+            rule=WindowRule(n_windows=None, hop_s=10.0),
+        )
+        first = [next(rows).path for _ in range(2)]
+        rows.close()
+        return first
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            assert pool.submit(some_rows).result(60) == long[:2]
+            assert decoders.n_replaced == 0
+            assert len(samples_of(decoders, AudioInput(long[5]), ALL)) == 3 * PIECE_SAMPLES
+        finally:
+            decoders.close()  # ends what waits, also where this fails
+
+
+def test_process_that_is_interrupted_within_a_file_answers_for_no_other(
+    wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoders = InProcesses(1)
+    long, other = AudioInput(wav("k.wav", 0.3, 3 * PIECE_SAMPLES)), AudioInput(wav("l.wav"))
+    try:
+        pieces = decoders.pieces(long, ALL)
+        next(pieces)
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(isolated, "receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(pieces)
+        expected = samples_of(InThreads(), other, FIRST)
+        assert np.array_equal(samples_of(decoders, other, FIRST), expected)
+    finally:
+        decoders.close()
 
 
 def test_process_that_ended_while_idle_is_no_fault_of_the_next_file(
