@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
@@ -29,7 +29,7 @@ from aasist_deploy.pipeline.decode_worker import receive, send
 from aasist_deploy.pipeline.stages import PIECE_SAMPLES, About, Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from aasist_deploy.inputs import AudioInput
     from aasist_deploy.pipeline.stages import Wanted
@@ -77,7 +77,7 @@ class _Process:
         self.ready = False  # it has begun to take requests
         self._hung = False
 
-    def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
+    def pieces(self, source: AudioInput, wanted: Wanted) -> Generator[Piece, None, None]:
         """See `Decoders`; raises `_DeadError` when the process ends or hangs."""
         if not self.ready:
             self._answer(max(_START_S, self._silence_s))
@@ -114,7 +114,8 @@ class _Process:
                     self._say({"more": True})
         except GeneratorExit:
             if not finished:
-                self._say({"more": False})
+                with suppress(_DeadError):  # whoever has it next will see
+                    self._say({"more": False})
             raise
         except (AudioError, _DeadError):
             raise
@@ -240,9 +241,11 @@ class InProcesses:
                     process = self._replaced(process)
                 given = False
                 try:
-                    for piece in process.pieces(source, wanted):
-                        given = True
-                        yield piece
+                    # Closed before the process is anybody else's.
+                    with closing(process.pieces(source, wanted)) as pieces:
+                        for piece in pieces:
+                            given = True
+                            yield piece
                 except _DeadError as death:
                     dead, how = process, str(death) or process.how_it_ended()
                     process = self._replaced(dead)
