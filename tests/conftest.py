@@ -222,6 +222,31 @@ def small_onnx(
     return get
 
 
+@pytest.fixture
+def traced_before(small_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of `small_checkpoint` take its trace from a file of `small_onnx`, and do the rest.
+
+    For tests of what becomes of an export. That two exports give the same graph is a test of its
+    own (tests/unit/export/test_onnx_from_torch.py), and so is every option of a trace.
+    """
+    from aasist_deploy.export import graph_passes, onnx_from_torch
+
+    real = onnx_from_torch.onnx_from_torch
+
+    def trace(_checkpoint: object, options: Any) -> Any:
+        import onnx
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(onnx_from_torch, "onnx_from_torch", real)  # where the file is made now
+            path = small_onnx(topk=options.topk, n_samples=options.n_samples)
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        graph_passes.keep_outputs(model, options.outputs)
+        return model
+
+    monkeypatch.setattr(onnx_from_torch, "onnx_from_torch", trace)
+
+
 class FakeEngine(BaseEngine):
     """An engine without a runtime: the score is ten times the mean of the wave."""
 

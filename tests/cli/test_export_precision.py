@@ -31,7 +31,7 @@ def clips(noise: Callable[..., Any], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source(small_onnx: Callable[..., Path]) -> Path:
-    return small_onnx(topk="rank", outputs=("score", "logits"))
+    return small_onnx(topk="rank")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

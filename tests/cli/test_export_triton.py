@@ -27,6 +27,7 @@ def test_an_exported_file_becomes_a_repository(cli: Callable[..., Any], tmp_path
     assert "exists already" in again.err
 
 
+@pytest.mark.usefixtures("traced_before")
 def test_a_checkpoint_is_exported_into_the_repository(
     cli: Callable[..., Any], small_checkpoint: Any, tmp_path: Path
 ) -> None:

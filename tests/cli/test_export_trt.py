@@ -54,7 +54,7 @@ def test_exported_file_becomes_a_plan(
 
 
 @pytest.mark.trt
-@pytest.mark.usefixtures("rtx")
+@pytest.mark.usefixtures("rtx", "traced_before")
 def test_checkpoint_becomes_a_plan_beside_its_onnx_file_in_one_command(
     cli: Any, small_checkpoint: Any, tmp_path: Path
 ) -> None:
