@@ -1,10 +1,10 @@
 """Do the published scores of real clips come out by every way that files and rows can take?
 
-    python -m benchmarks.score_routes --root LA --golden DIR --model AASIST=aasist.onnx -o OUT.json
+    python -m benchmarks.score_routes --root LA --golden DIR --name AASIST --model M.onnx -o X.json
 
 Every clip of the splits goes through the command line, and through a server in a process of
 its own, as a user sends it. A route passes when each clip has one row, in its place, without an
-error, within named bounds of the published code's logits (`DIR/MODEL.LA_mini.npz`) and of the
+error, within named bounds of the published code's logits (`DIR/NAME.LA_mini.npz`) and of the
 published scores, and when what the documents promise of the local run's bytes or digits holds. The
 exit code is 1 when one does not. `--add` keeps the rows of a report that is there.
 """
@@ -119,8 +119,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=Path, required=True, help="a folder like LA of ASVspoof")
-    parser.add_argument("--golden", type=Path, required=True, help="MODEL.LA_mini.npz lie there")
-    parser.add_argument("--model", required=True, help="NAME=FILE, e.g. AASIST=aasist.onnx")
+    parser.add_argument("--golden", type=Path, required=True, help="NAME.LA_mini.npz lies there")
+    parser.add_argument("--name", required=True, choices=sorted(PUBLISHED_ATOL))
+    parser.add_argument("--model", type=Path, required=True, help="the exported file")
     parser.add_argument("--backend", default="openvino", choices=sorted(BATCH_ATOL))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--splits", default=",".join(SPLITS), help="whose clips")
@@ -129,16 +130,20 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what else ran on the machine")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    name, _, file = options.model.partition("=")
+    name, file = options.name, options.model
     reference = Reference.read(name, options.root, options.golden)
-    before = json.loads(options.output.read_bytes())["rows"] if options.add else []
+    before = json.loads(options.output.read_bytes()) if options.add else {"rows": []}
     report = Report(options.output, PACKAGES, note=options.note)
-    report.content["rows"] += before
+    report.content["earlier_commands"] = [
+        *before.get("earlier_commands", []),
+        *([before["command"]] if options.add else []),
+    ]
+    report.content["rows"] += before["rows"]
     report.save()
     given = ["--backend", options.backend, "--threads", str(options.threads)]
     batch_atol = BATCH_ATOL[options.backend]
     with tempfile.TemporaryDirectory() as folder:
-        places = (Path(folder), options.root.resolve(), Path(file).resolve())
+        places = (Path(folder), options.root.resolve(), file.resolve())
         ways = Routes(*places, given, options.splits.split(","))
         names = [clip.stem for clip in ways.clips]
         first, *others = ways.all()
