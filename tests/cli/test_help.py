@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aasist_deploy.cli import _VERBS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HEAVY = (
@@ -104,11 +105,14 @@ def test_command_line_loads_nothing_heavy_before_it_is_needed() -> None:
         (["metrics", "none.txt"], "does not exist"),
     ],
 )
-def test_wrong_usage_exits_with_two(arguments: list[str], message: str) -> None:
-    result = python(MAIN, *arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_wrong_usage_exits_with_two(
+    arguments: list[str], message: str, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "100")
+    result = cli(*arguments)  # which refuses a traceback
+    assert result.code == 2
+    assert message in result.err
 
 
 def test_debug_shows_the_traceback() -> None:
