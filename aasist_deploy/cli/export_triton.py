@@ -110,11 +110,8 @@ class TritonRequest:
             json_: Print one JSON object.
             exported: What the export said, if there was one.
         """
-        from aasist_deploy.export.triton_bundle import (
-            TritonOptions,
-            triton_name,
-            write_triton_repository,
-        )
+        from aasist_deploy.export.triton_bundle import triton_name, write_triton_repository
+        from aasist_deploy.export.triton_config import TritonOptions
 
         options = TritonOptions(kind=self.device, instances=self.instances or 1)
         configs = write_triton_repository(

@@ -10,66 +10,26 @@ configuration. Triton takes tensors; the client cuts and tiles audio by contract
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.contract import read_contract
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, OutputError, UsageError
-from aasist_deploy.plan_file import PlanContract, json_path, read_plan
+from aasist_deploy.export.triton_config import MAX_INT, TritonModel, TritonOptions, config_text
+from aasist_deploy.plan_file import PlanContract, json_path, read_plan, write_plan
 
 if TYPE_CHECKING:
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.onnx_file import OnnxFile
 
-Kind = Literal["cpu", "gpu"]
-
 VERSION: Final = "1"  # of the model in the repository; Triton serves the highest number
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _ON_GPU: Final = ("fp16", "bf16")  # a CPU runs them slower or not at all
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TritonOptions:
-    """How Triton runs the models.
-
-    Attributes:
-        kind: Where the ONNX variant runs; None for the CPU, and the GPU for fp16 and bf16. The
-            TensorRT variant runs on a GPU.
-        instances: Copies of each model, for each GPU or all CPUs; each has its own memory.
-        max_batch: Most windows of one call of the ONNX variant.
-        max_delay_us: How long a window waits for others, in microseconds.
-        max_queue: Requests that wait; more are rejected.
-        timeout_s: A request that waits longer is rejected.
-    """
-
-    kind: Kind | None = None
-    instances: int = 1
-    max_batch: int = 16
-    max_delay_us: int = 5_000
-    max_queue: int = 256
-    timeout_s: int = 30
-
-    def __post_init__(self) -> None:
-        """Refuse what Triton could not act on."""
-        for name in ("instances", "max_batch", "max_queue", "timeout_s"):
-            if (value := getattr(self, name)) < 1:
-                raise UsageError(f"{name} is {value}; it must be 1 or more.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """One model of the repository, as its config.pbtxt describes it."""
-
-    name: str
-    backend: str
-    platform: str
-    kind: Kind
-    max_batch: int
-    preferred: tuple[int, ...]
-    profiles: int  # of a plan
+# Numbers of one warm-up, for which a server takes memory when it starts: 1 GiB.
+_MAX_WARM_UP: Final = 2**28
 
 
 def triton_name(model: str) -> str:
@@ -114,40 +74,91 @@ def write_triton_repository(
         EnvironmentLacks: the package onnx is missing.
     """
     options = options or TritonOptions()
-    contract, file = read_contract(model)
-    shapes = _output_shapes(file, contract)
-    models = [(_onnx_model(name, contract, options), contract, model, "model.onnx")]
-    described: PlanContract | None = None
-    if plan is not None:
-        described, _ = read_plan(plan)
-        _check_same(contract, file, described, plan)
-        models.append(
-            (_plan_model(f"{name}-trt", described, plan), described.contract, plan, "model.plan")
+    if not _NAME.fullmatch(name):  # it is a folder and a line of config.pbtxt
+        raise UsageError(
+            f"{name!r} is no name for a model of Triton.",
+            fix="take letters, digits, '.', '_' and '-', a letter or digit first",
         )
+    contract, file = read_contract(model)
+    shapes = _shapes(file, contract)
+    models = [(_onnx_model(name, contract, options), contract)]
+    described, plan_bytes = None, b""
+    if plan is not None:
+        described, plan_bytes = read_plan(plan)
+        _check_same(contract, file, described, plan)
+        models.append((_plan_model(f"{name}-trt", described, plan), described.contract))
+    for one, its_contract in models:
+        _check_acted_on(one, its_contract)
     written = []
     try:
-        for one, its_contract, source, file_name in models:
+        for one, its_contract in models:
             place = folder / one.name
-            target = place / VERSION / file_name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.resolve() != target.resolve():
-                shutil.copyfile(source, target)
-            _write_json(place / "contract.json", its_contract.to_dict())
-            if described is not None and source == plan:
-                shutil.copyfile(json_path(source), json_path(target))
-            labels = "\n".join(its_contract.class_order) + "\n"
-            (place / "labels.txt").write_text(labels, encoding="utf-8")
-            written.append(place / "config.pbtxt")
-            written[-1].write_text(_config(one, its_contract, shapes, options), encoding="utf-8")
-    except (OSError, shutil.Error) as error:
+            version = place / VERSION
+            for part in (place, version):
+                if part.is_symlink():
+                    raise OutputError(
+                        f"{part} is a link; what it leads to is not written to.",
+                        fix="name another folder, or remove the link",
+                    )
+            version.mkdir(parents=True, exist_ok=True)
+            # What was checked is what is written, whatever became of the files meanwhile.
+            if described is not None and one.backend == "tensorrt":
+                for part in (version / "model.plan", json_path(version / "model.plan")):
+                    if part.is_symlink():
+                        part.unlink()
+                write_plan(plan_bytes, described, version / "model.plan")
+            else:
+                _put(version / "model.onnx", file.content)
+            text = json.dumps(its_contract.to_dict(), indent=2, sort_keys=True) + "\n"
+            _put(place / "contract.json", text.encode())
+            _put(place / "labels.txt", ("\n".join(its_contract.class_order) + "\n").encode())
+            written.append(place / "config.pbtxt")  # last: a server that looks finds all of it
+            _put(written[-1], config_text(one, its_contract, shapes, options).encode())
+    except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}.",
+            f"{folder} cannot be written: {error.strerror or error}.",
             fix="name a place that you may write to",
         ) from error
     return written
 
 
-def _onnx_model(name: str, contract: ModelContract, options: TritonOptions) -> _Model:
+def _put(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; of a link in its place, not what it leads to."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(content)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_acted_on(model: TritonModel, contract: ModelContract) -> None:
+    """Refuse what Triton would not load, or would take much memory for.
+
+    Raises:
+        ModelFileError: numbers beyond its schema, a window of gigabytes, or labels that are none.
+    """
+    samples = contract.n_samples or contract.min_samples
+    if max(model.max_batch, *model.preferred) > MAX_INT:
+        raise ModelFileError(f"{model.name} takes batches of {model.max_batch}, over 31 bits.")
+    if samples * model.preferred[-1] > _MAX_WARM_UP:
+        raise ModelFileError(
+            f"{model.name} takes {model.preferred[-1]} windows of {samples} samples at once; at "
+            f"most {_MAX_WARM_UP} numbers are asked of Triton.",
+            fix="export the checkpoint again, with shorter windows",
+        )
+    labels: tuple[object, ...] = contract.class_order  # read from a file
+    if not all(isinstance(one, str) and one and one.isprintable() for one in labels):
+        raise ModelFileError(
+            f"The contract's class_order is {list(labels)!r}; each must be one line of labels.txt.",
+            fix="export the checkpoint again",
+        )
+
+
+def _onnx_model(name: str, contract: ModelContract, options: TritonOptions) -> TritonModel:
     smallest, largest = contract.batch
     if smallest > 1:
         raise UsageError(
@@ -161,12 +172,12 @@ def _onnx_model(name: str, contract: ModelContract, options: TritonOptions) -> _
         )
     max_batch = min(options.max_batch, largest or options.max_batch)
     kind = options.kind or ("gpu" if contract.precision in _ON_GPU else "cpu")
-    return _Model(
+    return TritonModel(
         name, "onnxruntime", "onnxruntime_onnx", kind, max_batch, (min(8, max_batch),), profiles=0
     )
 
 
-def _plan_model(name: str, described: PlanContract, plan: Path) -> _Model:
+def _plan_model(name: str, described: PlanContract, plan: Path) -> TritonModel:
     if described.runtime != "tensorrt":
         raise UsageError(
             f"{plan} was built by {described.built_for()}; Triton runs plans of TensorRT.",
@@ -179,13 +190,13 @@ def _plan_model(name: str, described: PlanContract, plan: Path) -> _Model:
             fix="build it with --profile 1,8,32",
         )
     optimal = tuple(sorted({profile[1] for profile in described.profiles}))
-    return _Model(
+    return TritonModel(
         name, "tensorrt", "tensorrt_plan", "gpu", described.max_batch, optimal,
         profiles=len(described.profiles),
     )  # fmt: skip
 
 
-def _output_shapes(file: OnnxFile, contract: ModelContract) -> dict[str, tuple[int, ...]]:
+def _shapes(file: OnnxFile, contract: ModelContract) -> dict[str, tuple[int, ...]]:
     """Shape of each output behind the batch, -1 where it is not fixed; Triton wants the file's.
 
     Raises:
@@ -199,7 +210,12 @@ def _output_shapes(file: OnnxFile, contract: ModelContract) -> dict[str, tuple[i
             "A model repository needs the package onnx, which is not installed.",
             fix="pip install 'aasist-deploy[export]'",
         ) from error
-    graph = onnx.load_model_from_string(file.content).graph
+    try:
+        graph = onnx.load_model_from_string(file.content).graph
+    except Exception as error:  # of protobuf, whose classes differ between its implementations
+        raise ModelFileError(
+            f"{file.path} is damaged: its graph cannot be read.", fix="export it again"
+        ) from error
     values = {value.name: value for value in (*graph.input, *graph.output)}
     shapes: dict[str, tuple[int, ...]] = {}
     for name in (contract.input_name, *contract.outputs):
@@ -211,6 +227,18 @@ def _output_shapes(file: OnnxFile, contract: ModelContract) -> dict[str, tuple[i
             )
         sizes = [one.dim_value if one.HasField("dim_value") else -1 for one in kind.shape.dim]
         shapes[name] = tuple(sizes[1:])
+    window = (contract.n_samples or -1,)
+    if shapes[contract.input_name] != window:
+        raise ModelFileError(
+            f"{file.path} takes {list(shapes[contract.input_name])} samples, its contract says "
+            f"{list(window)}.",
+            fix="export the checkpoint again",
+        )
+    if any(size < 1 and size != -1 for shape in shapes.values() for size in shape):
+        raise ModelFileError(
+            f"{file.path} has outputs of shapes that cannot be: {shapes}.",
+            fix="export the checkpoint again",
+        )
     return shapes
 
 
@@ -230,96 +258,3 @@ def _check_same(
                 f"{plan} is of another model than {file.path}: its {what} is {theirs}, not {ours}.",
                 fix="build the plan from this file: aasist-deploy export MODEL.onnx --to trt",
             )
-
-
-def _write_json(path: Path, values: object) -> None:
-    text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8")
-
-
-def _config(
-    model: _Model,
-    contract: ModelContract,
-    shapes: dict[str, tuple[int, ...]],
-    options: TritonOptions,
-) -> str:
-    """config.pbtxt, in the text format of protocol buffers."""
-    window = -1 if contract.n_samples is None else contract.n_samples
-    outputs = ",\n".join(_output(name, shapes[name]) for name in contract.outputs)
-    sizes = sorted({1, model.preferred[-1]})
-    samples = contract.n_samples or contract.min_samples
-    warm_ups = ",\n".join(_warm_up(size, contract.input_name, samples) for size in sizes)
-    profiles = ", ".join(f'"{index}"' for index in range(model.profiles))
-    profile = f"\n    profile: [ {profiles} ]" if model.profiles > 1 else ""
-    preferred = ", ".join(map(str, model.preferred))
-    return f"""\
-# {contract.architecture}: waves of {contract.sample_rate_hz} Hz in, scores out.
-# contract.json says how audio becomes a wave.
-name: "{model.name}"
-backend: "{model.backend}"
-platform: "{model.platform}"
-max_batch_size: {model.max_batch}
-input [
-  {{
-    name: {_quoted(contract.input_name)}
-    data_type: TYPE_FP32
-    dims: [ {window} ]
-  }}
-]
-output [
-{outputs}
-]
-dynamic_batching {{
-  preferred_batch_size: [ {preferred} ]
-  max_queue_delay_microseconds: {options.max_delay_us}
-  default_queue_policy {{
-    timeout_action: REJECT
-    default_timeout_microseconds: {options.timeout_s * 1_000_000}
-    allow_timeout_override: true
-    max_queue_size: {options.max_queue}
-  }}
-}}
-instance_group [
-  {{
-    count: {options.instances}
-    kind: KIND_{model.kind.upper()}{profile}
-  }}
-]
-model_warmup [
-{warm_ups}
-]
-"""
-
-
-def _output(name: str, shape: tuple[int, ...]) -> str:
-    """One output; of one number for each wave, Triton's shape is 1, and the model's nothing."""
-    lines = [f"    name: {_quoted(name)}", "    data_type: TYPE_FP32"]
-    if shape:
-        lines.append(f"    dims: [ {', '.join(map(str, shape))} ]")
-    else:
-        lines += ["    dims: [ 1 ]", "    reshape { shape: [ ] }"]
-    if name == "logits":
-        lines.append('    label_filename: "labels.txt"')
-    return "\n".join(["  {", *lines, "  }"])
-
-
-def _warm_up(batch: int, input_name: str, n_samples: int) -> str:
-    return f"""\
-  {{
-    name: "batch of {batch}"
-    batch_size: {batch}
-    inputs {{
-      key: {_quoted(input_name)}
-      value {{ data_type: TYPE_FP32 dims: [ {n_samples} ] zero_data: true }}
-    }}
-  }}"""
-
-
-def _quoted(text: str) -> str:
-    """A string of the text format; names come out of files, and may hold anything."""
-    shown = "".join(
-        c if c.isprintable() and c.isascii() and c not in '"\\' else
-        "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", "surrogatepass"))
-        for c in text
-    )  # fmt: skip
-    return f'"{shown}"'

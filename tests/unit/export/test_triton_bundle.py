@@ -22,12 +22,8 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 from aasist_deploy.contract import ModelContract, read_contract
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import ModelFileError, UsageError
-from aasist_deploy.export.triton_bundle import (
-    TritonOptions,
-    _quoted,
-    triton_name,
-    write_triton_repository,
-)
+from aasist_deploy.export.triton_bundle import triton_name, write_triton_repository
+from aasist_deploy.export.triton_config import TritonOptions, quoted
 from aasist_deploy.pipeline import WindowRule, score_files
 from aasist_deploy.plan_file import PlanContract, json_path, write_plan
 from tests.cli.tiny_model import write_tiny_model
@@ -214,7 +210,7 @@ def test_what_triton_cannot_batch_or_a_cpu_cannot_run_is_refused(
 def test_any_name_of_an_input_survives_the_text_format(name: str) -> None:
     from google.protobuf import text_format
 
-    config = text_format.Parse(f"name: {_quoted(name)}", schema().ModelConfig())
+    config = text_format.Parse(f"name: {quoted(name)}", schema().ModelConfig())
     assert config.name == name
 
 
