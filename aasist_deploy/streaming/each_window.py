@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from aasist_deploy.audio import N_SAMPLES, fit_length
-from aasist_deploy.errors import ShapeError, UsageError
-from aasist_deploy.streaming.windows import WindowScore
+from aasist_deploy.errors import UsageError
+from aasist_deploy.streaming.windows import WindowScore, check_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,14 +97,7 @@ class EachWindowScorer:
         Raises:
             ShapeError: they are not one-dimensional float32, hold NaN, or the stream has ended.
         """
-        if self._finished:
-            raise ShapeError("The stream has ended: nothing can be pushed after finish().")
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise ShapeError(
-                f"Samples have the shape (n,) and are float32; these have {samples.shape} and are "
-                f"{samples.dtype}.",
-                fix="mix down to one channel; numpy.asarray(samples, dtype=numpy.float32)",
-            )
+        check_samples(samples, ended=self._finished)
         self._held = np.concatenate([self._held, samples])
         scores: list[WindowScore] = []
         for windows in self._complete():

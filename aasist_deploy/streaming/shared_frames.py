@@ -16,7 +16,7 @@ import numpy as np
 from aasist_deploy.audio import fit_length
 from aasist_deploy.errors import ShapeError, UsageError
 from aasist_deploy.streaming.each_window import window_score
-from aasist_deploy.streaming.windows import WindowScore
+from aasist_deploy.streaming.windows import WindowScore, check_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,14 +125,7 @@ class FrameQueue:
         Raises:
             ShapeError: another type or shape, NaN or infinity, or the stream has ended.
         """
-        if self._finished:
-            raise ShapeError("The stream has ended: nothing can be pushed after finish().")
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise ShapeError(
-                f"Samples have the shape (n,) and are float32; these have {samples.shape} and are "
-                f"{samples.dtype}.",
-                fix="mix down to one channel; numpy.asarray(samples, dtype=numpy.float32)",
-            )
+        check_samples(samples, ended=self._finished)
         if not np.isfinite(samples).all():
             bad = int(np.count_nonzero(~np.isfinite(samples)))
             raise ShapeError(f"The samples hold {bad} that are NaN or infinite.")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
+from aasist_deploy.errors import ShapeError
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -57,3 +60,23 @@ class WindowScorer(Protocol):
             that no further hop reaches are in no window of their own.
         """
         ...
+
+
+def check_samples(samples: NDArray[np.float32], *, ended: bool) -> None:
+    """Refuse what no scorer can be pushed.
+
+    Args:
+        samples: What is pushed.
+        ended: Whether the stream has ended.
+
+    Raises:
+        ShapeError: another type or shape than (n,) float32, or the stream has ended.
+    """
+    if ended:
+        raise ShapeError("The stream has ended: nothing can be pushed after finish().")
+    if samples.ndim != 1 or samples.dtype != np.float32:
+        raise ShapeError(
+            f"Samples have the shape (n,) and are float32; these have {samples.shape} and are "
+            f"{samples.dtype}.",
+            fix="mix down to one channel; numpy.asarray(samples, dtype=numpy.float32)",
+        )
