@@ -136,9 +136,10 @@ def clean_environment(
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
             environment = CleanEnvironment(folder, tmp_path_factory.mktemp("away"))
             wanted = f"{wheel}[{extras}]" if extras else str(wheel)
-            done = pip(
-                "--python", str(environment.python), "install", "-q", "-c", str(CONSTRAINTS), wanted
-            )
+            where = ("--python", str(environment.python))
+            # A module is compiled when it is imported, and most never are.
+            how = ("install", "-q", "--no-compile", "-c", str(CONSTRAINTS))
+            done = pip(*where, *how, wanted)
             assert done.returncode == 0, done.stderr
             made[extras] = environment
         return made[extras]
