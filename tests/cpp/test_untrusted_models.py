@@ -49,7 +49,7 @@ def nested(graph: Any) -> None:
     """Branches in branches; what is never computed is parsed all the same."""
     inner = helper.make_graph([], "inner", [], [])
     for _ in range(20):
-        node = helper.make_node("If", ["c"], ["w"], then_branch=inner, else_branch=inner)
+        node = helper.make_node("If", ["c"], ["w"], then_branch=inner)
         inner = helper.make_graph([node], "g", [], [])
     graph.node.add().CopyFrom(node)
 

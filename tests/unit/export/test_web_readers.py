@@ -36,7 +36,7 @@ WAVS = (
 )  # fmt: skip
 # More of them: AASIST_FUZZ_SECONDS=600 pytest tests/unit/export/test_web_readers.py
 SECONDS = float(os.environ.get("AASIST_FUZZ_SECONDS", "0"))
-EXAMPLES = 500
+EXAMPLES = 300
 
 
 def text_of(content: bytes) -> str:
