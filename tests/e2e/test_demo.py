@@ -36,6 +36,7 @@ def make(target: str, *variables: str, **environment: str) -> subprocess.Complet
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute of two quiet cores
 def test_demo_with_a_mirror(shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra export")
     mirror = str(shared / "models" / "clovaai")
@@ -71,6 +72,7 @@ def few_clips(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute of two quiet cores
 def test_demo_without_network_and_mirror_takes_the_weights_of_the_package(
     few_clips: Path, tmp_path: Path
 ) -> None:
