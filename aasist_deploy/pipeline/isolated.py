@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -182,6 +181,27 @@ class _Process:
         return answer
 
 
+class _Turn:
+    """A file's place in the queue for a process."""
+
+    __slots__ = ("_given", "is_over", "process")
+
+    def __init__(self) -> None:
+        self._given = threading.Lock()
+        self._given.acquire()  # released with the process
+        self.process: _Process | None = None
+        self.is_over = False  # nobody waits for it any more
+
+    def give(self, process: _Process) -> None:
+        self.process = process
+        self._given.release()
+
+    def wait(self) -> _Process:
+        self._given.acquire()
+        assert self.process is not None
+        return self.process
+
+
 class InProcesses:
     """Decodes in processes; a process that dies is replaced, and its file named.
 
@@ -208,10 +228,10 @@ class InProcesses:
         silence_s: float = SILENCE_S,
     ) -> None:
         self._command, self._silence_s = command, silence_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # files that are dropped may be collected at any place
         self._all: list[_Process] = []
         self._free: deque[_Process] = deque()
-        self._turns: deque[Future[_Process]] = deque()
+        self._turns: deque[_Turn] = deque()
         self._closed = False
         self._n_lost_starts = 0  # one after the other
         self.n_replaced = 0
@@ -220,7 +240,7 @@ class InProcesses:
 
     def pieces(self, source: AudioInput, wanted: Wanted) -> Iterator[Piece]:
         """See `Decoders`."""
-        turn: Future[_Process] = Future()
+        turn = _Turn()
         with self._lock:
             self._turns.append(turn)
         self._hand_out()
@@ -228,14 +248,12 @@ class InProcesses:
         next(pieces)  # from here on its `finally` gives the turn back, also if nobody asks it again
         return cast("Iterator[Piece]", pieces)
 
-    def _decoded(
-        self, source: AudioInput, wanted: Wanted, turn: Future[_Process]
-    ) -> Iterator[Piece | None]:
+    def _decoded(self, source: AudioInput, wanted: Wanted, turn: _Turn) -> Iterator[Piece | None]:
         reasons: list[str] = []
         process: _Process | None = None
         try:
             yield None
-            process = turn.result()
+            process = turn.wait()
             while len(reasons) < _ATTEMPTS:
                 if process.ready and process.has_ended():  # while it had nothing to do
                     process = self._replaced(process)
@@ -260,12 +278,12 @@ class InProcesses:
                     self._n_lost_starts = 0
                     return
         finally:
-            if process is None and not turn.cancel():
-                process = turn.result()
-            if process is not None:
-                with self._lock:
+            with self._lock:
+                turn.is_over = True
+                process = turn.process if process is None else process
+                if process is not None:
                     self._free.append(process)
-                self._hand_out()
+            self._hand_out()
         times = "the process" if len(reasons) == 1 else f"{len(reasons)} processes"
         raise AudioError(
             f"{source.path} ended {times} that decoded it ({', '.join(reasons)}); it is left out.",
@@ -285,8 +303,8 @@ class InProcesses:
         with self._lock:
             while self._free and self._turns:
                 turn = self._turns.popleft()
-                if turn.set_running_or_notify_cancel():
-                    turn.set_result(self._free.popleft())
+                if not turn.is_over:
+                    turn.give(self._free.popleft())
 
     def _new(self) -> _Process:
         try:
