@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import tarfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -14,7 +19,7 @@ from aasist_deploy.scores import require_pyarrow
 from aasist_deploy.tar_headers import SmallHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MAX_MEMBER_BYTES: Final = 1 << 30  # one audio file is held in memory; 9 hours of 16-bit at 16 kHz
 _TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -22,14 +27,28 @@ _PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 _NAME_COLUMNS: Final = ("path", "file", "utterance", "id", "key", "name", "__key__")
 _MAX_NAME_BYTES: Final = 4_096  # PATH_MAX of Linux
 _READ_AHEAD: Final = 1 << 20  # else pyarrow holds the packed bytes of a whole row group
-# What tarfile raises on archives that were altered, and on which of them.
+# First bytes of what a tar archive is packed in; lzma has two formats.
+_UNPACKERS: Final[dict[bytes, Callable[[Any], Any]]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"\x5d\0\0\x80": lzma.LZMAFile,
+}
+_N_FIRST: Final = max(map(len, _UNPACKERS))
+_MAX_BEHIND_END: Final = 64 << 20  # tar fills up to 10 KiB; more is read for a check sum alone
+# What unpacking raises besides OSError, which gzip and bzip2 have for headers and check sums.
+_DAMAGED_PACKING: Final = (
+    EOFError,  # a cut
+    zlib.error,  # packed bytes of gzip that cannot be
+    lzma.LZMAError,  # the same of xz, and its check sum
+)
+# What tarfile and unpacking raise on archives that were altered, and on which of them.
 _DAMAGED_TAR: Final = (
-    tarfile.TarError,  # most: check sums, cuts, and packed bytes that cannot be unpacked
-    EOFError,  # bytes of something else behind the end of bzip2 or xz
-    TypeError,  # a header of gzip that is cut in its middle
+    *_DAMAGED_PACKING,
+    tarfile.TarError,  # most: check sums of headers, cuts
     ValueError,  # numbers that are none, in the holes of sparse files or lengths of PAX records
     RecursionError,  # a chain of headers without end
-    OSError,  # of the disk
+    OSError,  # of the disk, or as above
 )
 
 
@@ -80,8 +99,39 @@ def _damaged_parquet() -> tuple[type[Exception], ...]:
 
 
 def _in_tar(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
+    packed = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+    first = packed.peek(_N_FIRST)
+    unpack = next((opener for mark, opener in _UNPACKERS.items() if first.startswith(mark)), None)
+    if unpack is None:
+        yield from _members(path, packed)
+        return
+    # tarfile's own unpacking passes over gzip's check sum, and a flipped bit would be scored.
+    with unpack(packed) as unpacked:
+        yield from _members(path, unpacked)
+        _check_to_the_end(path, unpacked)
+
+
+def _check_to_the_end(path: Path | Address, unpacked: IO[bytes]) -> None:
+    """Read what is left, for the check sum that follows it.
+
+    Raises:
+        AudioError: it does not fit, or much else follows the archive.
+    """
+    left = _MAX_BEHIND_END
+    try:
+        while block := unpacked.read(_READ_AHEAD):
+            left -= len(block)
+            if left < 0:
+                raise AudioError(f"{path} goes on behind the end of its archive; that is not read.")
+    except (*_DAMAGED_PACKING, OSError) as error:
+        raise AudioError(
+            f"{path} is damaged ({error}): what was read from it may not be what was packed."
+        ) from None
+
+
+def _members(path: Path | Address, stream: IO[bytes]) -> Iterator[AudioInput]:
     n_found = 0
-    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=SmallHeaders) as archive:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=SmallHeaders) as archive:
         while (member := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
             name = PurePosixPath(member.name)

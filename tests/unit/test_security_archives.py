@@ -8,9 +8,11 @@ import io
 import lzma
 import re
 import tarfile
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -191,6 +193,9 @@ class FailingDisk(io.BytesIO):
     def read(self, _: int | None = -1, /) -> bytes:
         raise OSError(5, "Input/output error")
 
+    def readinto(self, _: object, /) -> int:
+        return len(self.read())
+
 
 def pax(record: bytes) -> bytes:
     body = b"%d %s\n" % (len(record) + 4, record)
@@ -198,12 +203,25 @@ def pax(record: bytes) -> bytes:
     return header(tarfile.XHDTYPE, len(body)) + body.ljust(512, b"\0")
 
 
+def gzip_that_breaks_in_a_member() -> bytes:
+    info = tarfile.TarInfo("a.wav")
+    info.size = 1 << 20
+    packer = zlib.compressobj(wbits=31)
+    begin = packer.compress(info.tobuf() + bytes(1 << 19)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return begin + b"\xff" * 100  # a block of no kind
+
+
 # What each exception of `_DAMAGED_TAR` is caught for.
 DAMAGED_TARS: dict[str, tuple[type[Exception], bytes]] = {
     "a check sum": (tarfile.TarError, b"\0x" + whole_tar()),
-    "bytes behind bzip2": (EOFError, bz2.compress(whole_tar()[:1_500]) + b"garbage" * 3_000),
-    "bytes behind xz": (EOFError, lzma.compress(whole_tar()[:1_500]) + b"garbage" * 3_000),
-    "half a header of gzip": (TypeError, gzip.compress(whole_tar())[:3]),
+    "bytes behind bzip2": (
+        tarfile.TarError, bz2.compress(whole_tar()[:1_500]) + b"garbage" * 3_000,
+    ),
+    "a cut of xz": (EOFError, lzma.compress(whole_tar())[:60]),
+    "half a header of gzip": (EOFError, gzip.compress(whole_tar())[:3]),
+    "another version of gzip": (OSError, b"\x1f\x8b\x07" + gzip.compress(whole_tar())[3:]),
+    "a block of gzip of no kind": (zlib.error, gzip_that_breaks_in_a_member()),
+    "no filters of xz": (lzma.LZMAError, lzma.compress(whole_tar())[:6] + b"\xff" * 100),
     "holes without numbers": (ValueError, pax(b"GNU.sparse.size=xyz") + whole_tar()),
     "a chain of headers": (
         RecursionError, (header(tarfile.GNUTYPE_LONGNAME, 4) + b"abc\0".ljust(512, b"\0")) * 3_000,
@@ -221,6 +239,34 @@ def test_each_exception_of_a_damaged_tar_is_there_for_a_file(damage: str, tmp_pa
     path = tmp_path / "x.tar"
     path.write_bytes(content)
     assert "cannot be read further" in str(list(audio_inside(path))[-1].error)
+
+
+@pytest.mark.parametrize("suffix", [name for name in PACKERS if name != "tar"])
+def test_samples_that_changed_in_their_packing_end_in_an_error(suffix: str, tmp_path: Path) -> None:
+    """tarfile alone passes over the check sum of gzip, and gives the altered samples."""
+    path = tmp_path / f"x.{suffix}"
+    noise = np.random.default_rng(3).bytes(20_000)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        info = tarfile.TarInfo("a.wav")
+        info.size = len(noise)
+        archive.addfile(info, io.BytesIO(noise))
+    path.write_bytes(PACKERS[suffix](stream.getvalue()))
+    (whole,) = audio_inside(path)
+    assert whole.content == noise
+    altered = bytearray(path.read_bytes())
+    altered[10_000] ^= 1
+    path.write_bytes(altered)
+    last = list(audio_inside(path))[-1]
+    assert re.search("is damaged|cannot be read further", str(last.error))
+
+
+def test_what_follows_an_archive_is_not_unpacked_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(whole_tar() + bytes(100 << 20), compresslevel=1))
+    *files, last = audio_inside(path)
+    assert len(files) == 2
+    assert "goes on behind the end" in str(last.error)
 
 
 def test_each_exception_of_damaged_parquet_is_there_for_a_file(tmp_path: Path) -> None:
