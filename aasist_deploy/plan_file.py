@@ -166,7 +166,7 @@ def write_plan(plan_bytes: bytes, contract: PlanContract, path: Path) -> None:
         OutputError: the place cannot be written.
     """
     _check_bytes(plan_bytes, contract, path)
-    text = json.dumps(contract.to_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(contract.to_dict(), indent=2, sort_keys=True) + "\n"
     places = ((path.resolve(), plan_bytes), (json_path(path).resolve(), text.encode()))
     temporaries: list[Path] = []
     try:
