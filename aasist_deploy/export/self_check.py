@@ -67,13 +67,14 @@ def self_check(checkpoint: Checkpoint, path: Path, contract: ModelContract) -> f
             expected = checkpoint.model(torch.from_numpy(waves))[1].numpy()
             limit, orders = SELF_CHECK_ATOL, None
             for batch in {contract.batch[1] or 1, n_waves}:
-                difference = _difference(engine, waves, expected, batch)
+                outputs = _outputs(engine, waves, batch)
+                difference = _difference(outputs, expected)
                 if difference > limit and orders is None:
                     orders = _orders(engine, waves)
                     reordered = _in_order(checkpoint.model, waves, orders)
                     if reordered is not None:
                         expected = reordered
-                        difference = _difference(engine, waves, expected, batch)
+                        difference = _difference(outputs, expected)
                     magnifies = isinstance(checkpoint.model, MAGNIFIES_ROUNDING)
                     if magnifies and reordered is not None and difference > limit:
                         limit = max(limit, _magnified(checkpoint.model, waves, orders, expected))
@@ -88,13 +89,13 @@ def self_check(checkpoint: Checkpoint, path: Path, contract: ModelContract) -> f
     return worst
 
 
-def _difference(
-    engine: Engine, waves: NDArray[np.float32], expected: NDArray[np.float32], batch: int
-) -> float:
-    """The largest difference of a logit or score, waves given `batch` at a time."""
+def _outputs(
+    engine: Engine, waves: NDArray[np.float32], batch: int
+) -> dict[str, NDArray[np.float32]]:
+    """What the file gives, waves given `batch` at a time."""
     try:
         pieces = [engine.run(waves[i : i + batch]) for i in range(0, len(waves), batch)]
-        outputs = {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+        return {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
     except AasistDeployError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
@@ -104,6 +105,10 @@ def _difference(
             f"{reason}. Nothing was written.",
             fix=_FIX,
         ) from error
+
+
+def _difference(outputs: dict[str, NDArray[np.float32]], expected: NDArray[np.float32]) -> float:
+    """The largest difference of a logit or score."""
     differences = [0.0]
     for name, wanted in (("logits", expected), ("score", expected[:, 1])):
         if name in outputs:
