@@ -109,6 +109,7 @@ class StreamRows:
         self._new_scorer, self._new_meter, self._rules = new_scorer, new_meter, rules
         self._stretch = 0
         self._offset_s = 0.0  # where the stretch starts
+        self._is_tiled = False  # it ended shorter than a window, and has one all the same
         self._begin()
 
     def _begin(self) -> None:
@@ -123,8 +124,10 @@ class StreamRows:
 
     @property
     def unscored_s(self) -> float:
-        """Seconds at the end of the stretch that no whole window has reached."""
+        """Seconds at the end of the stretch that no window has reached."""
         scorer = self._scorer
+        if self._is_tiled:
+            return 0.0
         n_past = self._n_pushed - scorer.window_samples
         if n_past < 0:
             return self._n_pushed / scorer.sample_rate
@@ -147,7 +150,9 @@ class StreamRows:
         """
         if self._stretch and self._n_pushed < self._scorer.window_samples:
             return self._too_short()
-        return [self._row(score) for score in self._scorer.finish()]
+        left = self._scorer.finish()
+        self._is_tiled = bool(left) and self._n_pushed < self._scorer.window_samples
+        return [self._row(score) for score in left]
 
     def _after_gap(self, gap: Gap) -> list[WindowRow]:
         short = self._n_pushed < self._scorer.window_samples

@@ -87,6 +87,7 @@ def test_a_short_stream_without_a_gap_is_tiled(rows_of: Callable[..., StreamRows
     (row,) = rows.finish()
     assert row.score == pytest.approx(2.5)
     assert (row.start_s, row.end_s) == (0.0, 100 / 16_000)
+    assert rows.unscored_s == 0.0
 
 
 def test_seconds_in_no_window_of_their_own(rows_of: Callable[..., StreamRows]) -> None:
