@@ -264,12 +264,10 @@ def _say_stalled(seconds: float) -> None:
 
 def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: Stopping) -> None:
     why = "stopped" if stop.requested else "the stream ended"
-    stderr.print(
-        f"{why} after {rows.position_s:.3f} s; its last {rows.unscored_s:.3f} s are in no window "
-        f"of their own",
-        style="dim",
-        markup=False,
-    )
+    said = f"{why} after {rows.position_s:.3f} s"
+    if rows.unscored_s:
+        said += f"; its last {rows.unscored_s:.3f} s are in no window of their own"
+    stderr.print(said, style="dim", markup=False)
     if heard.n_read and (part := heard.n_clipped / heard.n_read) >= CLIPPED_PART:
         stderr.print(f"clipped: {part:.2%} of the samples are at full scale", markup=False)
     if heard.n_read and heard.n_zero == heard.n_read:

@@ -92,6 +92,24 @@ def test_a_file_gives_the_windows_of_scan(
     assert [{k: v for k, v in row.items() if k != "path"} for row in scanned] == rows
 
 
+@pytest.mark.parametrize(
+    ("n_behind", "said"), [(0, ""), (160, "; its last 0.010 s are in no window of their own")]
+)
+def test_the_last_line_speaks_of_a_rest_only_where_there_is_one(
+    cli: Any,
+    fake_model: Callable[..., Path],
+    tmp_path: Path,
+    falling: NDArray[np.int16],
+    n_behind: int,
+    said: str,
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.append(falling, np.zeros(n_behind, np.int16)), 16_000)
+    result = cli("stream", fake_model(), path, *HOP)
+    last = result.err.splitlines()[-1]
+    assert last == f"the stream ended after {1 + n_behind / 16_000:.3f} s{said}"
+
+
 def test_raw_samples_and_containers_come_from_stdin(
     cli: Any,
     fake_model: Callable[..., Path],
