@@ -5,7 +5,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path  # typer reads these annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -27,13 +27,16 @@ from aasist_deploy.bench import (
     results_of,
 )
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
+    OWNERS,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
     ProviderOption,
     ThreadsOption,
-    engine_options,
+)
+from aasist_deploy.cli.options import (
     names_of,
     number_or,
 )
@@ -131,8 +134,10 @@ def bench(
     here = machine()
     if earlier is not None:
         check_same_machine(earlier, here, settings.threads)
-    owned = {"hint": hint, "provider": provider, "device": device, "code": code}
-    variants = _variants(specs, settings, owned)
+    asked = EngineChoice(
+        threads=settings.threads, hint=hint, provider=provider, device=device, code=code
+    )
+    variants = _variants(specs, settings, asked)
     label = None if baseline is None else variants[specs.index(baseline)].label
     variants = list({one.label: one for one in variants}.values())  # a default, and named, is one
     _check_earlier(earlier, variants, settings)
@@ -171,30 +176,17 @@ def _batches(text: str) -> tuple[int, ...]:
     return tuple(size for size in sizes if size is not None)
 
 
-# Option -> the backends that it concerns, and the value that stands for "not given".
-_OWNERS: Final[dict[str, tuple[tuple[str, ...], str | None]]] = {
-    "hint": (("openvino",), None),
-    "provider": (("onnx",), "cpu"),
-    "device": (("torch", "trt"), "cpu"),
-    "code": (("torch",), None),
-}
-
-
-def _variants(specs: "Sequence[Spec]", settings: Settings, owned: dict[str, Any]) -> list[Variant]:
+def _variants(specs: "Sequence[Spec]", settings: Settings, asked: EngineChoice) -> list[Variant]:
     """Files, backends and options; a label has the model as typed where file names are the same.
 
     Raises:
         UsageError: an option concerns no backend of this run.
     """
     found: list[Variant] = []
-    # With these a backend is chosen where none is named.
-    telling = [name for name in ("provider", "hint") if owned[name] != _OWNERS[name][1]]
     for spec in specs:
         path = model_file(spec.model, spec.backend)
-        name = backend_of(path, spec.backend, telling)
-        # The options of one backend do not concern the others.
-        own = {k: v for k, v in owned.items() if name in _OWNERS[k][0]}
-        options = engine_options(name, threads=settings.threads, **own)
+        name = backend_of(path, spec.backend, asked.telling())
+        options = asked.only_of(name).options_of(name)
         options["max_batch"] = max(settings.batches)  # a batch is run as it is, not in pieces
         if spec.precision is not None:
             options["precision"] = spec.precision
@@ -209,9 +201,9 @@ def _variants(specs: "Sequence[Spec]", settings: Settings, owned: dict[str, Any]
             )
         )
     used = {one.backend for one in found}
-    for option, value in owned.items():
-        owners, not_given = _OWNERS[option]
-        if value != not_given and not used & set(owners):
+    for option, value in asked.given().items():
+        owners = OWNERS[option].backends
+        if not used & set(owners):
             raise UsageError(
                 f"--{option} {value} is for the backend {' or '.join(owners)}; this run has "
                 f"{', '.join(sorted(used))}."

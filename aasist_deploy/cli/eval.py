@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     BatchOption,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    opening,
 )
-from aasist_deploy.cli.project import FILE_NAME, load_project, needed
+from aasist_deploy.cli.options import DatasetOption, DatasetRootOption, OptionalModelArgument
+from aasist_deploy.cli.project import FILE_NAME, asked_dataset, load_project, needed
 from aasist_deploy.cli.score_options import decoders_for, saying_how_to_go_on
 from aasist_deploy.cli.tables import metrics_table, summary_table
 from aasist_deploy.engines import Engine, open_engine
@@ -31,7 +32,7 @@ from aasist_deploy.pipeline import best_batch, window_rule
 from aasist_deploy.report import N_BOOTSTRAP, write_report
 from aasist_deploy.resolve import model_file
 from aasist_deploy.scores import speaker_column, write_scores_txt
-from aasist_deploy.trials import Dataset, dataset_names, default_split, load_dataset
+from aasist_deploy.trials import Dataset
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,14 +42,9 @@ ROWS = "rows.jsonl"  # of all trials, as they come; what --resume goes on with
 
 
 def eval_(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Exported .onnx file, checkpoint, or published name."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help=f"Kind of dataset: {', '.join(dataset_names())}.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset.")] = None,
+    model: OptionalModelArgument = None,
+    dataset: DatasetOption = None,
+    root: DatasetRootOption = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -117,12 +113,7 @@ def eval_(
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
     model = needed("MODEL", model or project.model)
-    kind = needed("--dataset", dataset or project.dataset)
-    trials = load_dataset(
-        kind,
-        Path(needed("--root", str(root) if root else project.root)),
-        split or project.split or default_split(kind),
-    )
+    trials = asked_dataset(project, dataset, root, split)
     trials.require_audio()
     if bootstrap and by == "speaker" and speaker_column(trials.trials) is None:
         raise UsageError(
@@ -132,22 +123,21 @@ def eval_(
         )
     folder = out or Path(project.out or "results")
     _make_folder(folder)
-    backend = backend or project.backend
-    path = model_file(model, backend)
-    way = opening(
-        path,
-        backend,
-        threads=threads or project.threads,
+    asked = EngineChoice(
+        backend=backend,
+        threads=threads,
+        precision=precision,
+        hint=hint,
         provider=provider,
         device=device,
         code=code,
-        precision=precision,
-        hint=hint,
-    )
+    ).or_of(project)
+    path = model_file(model, asked.backend)
+    way = asked.opening(path)
     arithmetic: Compat = compat or _compat_of(project.compat)
-    with open_engine(path, backend, **way.options) as engine:
+    with open_engine(path, asked.backend, **way.options) as engine:
         stderr.print(
-            f"{len(trials.trials)} trials of {kind} on {way.says(engine.device)}; "
+            f"{len(trials.trials)} trials of {trials.name} on {way.says(engine.device)}; "
             f"window: {window_rule(engine.contract)}",
             style="dim",
             markup=False,
@@ -158,7 +148,7 @@ def eval_(
             batch or project.batch or best_batch(engine),
             folder / ROWS,
             resume=resume,
-            options={k: str(v) for k, v in way.options.items() if k != "threads"},
+            options=way.of_rows(),
         )
         write_scores_txt(folder / "scores.txt", evaluation.rows())
         how = Bootstrap(n=bootstrap, unit=by) if bootstrap else None

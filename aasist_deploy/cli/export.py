@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
+from aasist_deploy.cli.engine_options import CodeOption
 from aasist_deploy.cli.export_int8 import (
     ActivationsOption,
     CalibrateLabelsOption,
@@ -63,7 +64,7 @@ from aasist_deploy.cli.export_triton import (
     TritonRequest,
 )
 from aasist_deploy.cli.export_web import OrtWebOption
-from aasist_deploy.cli.options import CodeOption, n_samples_of, names_of, number_or
+from aasist_deploy.cli.options import n_samples_of, names_of, number_or
 from aasist_deploy.errors import UsageError
 from aasist_deploy.extras import require_export_packages
 from aasist_deploy.published import names, pull

@@ -1,7 +1,8 @@
 """`aasist-deploy parity`: is this model the same as that one, on real audio."""
 
+from dataclasses import replace
 from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import typer
@@ -11,20 +12,18 @@ from rich.text import Text
 
 from aasist_deploy.audio import N_SAMPLES, find_audio, fit_length, read_audio
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     CodeOption,
     DeviceOption,
-    Hint,
+    EngineChoice,
     HintOption,
     Opening,
-    Precision,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    number_or,
-    opening,
 )
+from aasist_deploy.cli.options import number_or
 from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.parity import (
@@ -35,6 +34,9 @@ from aasist_deploy.parity import (
     compare,
 )
 from aasist_deploy.resolve import backend_of, model_file
+
+# Of either model, and the backend that they belong to.
+_SHARED_OPTIONS: Final = {"provider": "onnx", "device": "torch", "code": "torch"}
 
 
 def parity(
@@ -85,9 +87,20 @@ def parity(
     """  # noqa: D301  # \b keeps the lines of the example
     path = model_file(model, backend or "onnx")
     reference_path = model_file(reference, reference_backend or "torch")
-    way = _way(path, backend, threads, provider, device, code, precision=precision, hint=hint)
-    other_way = _way(reference_path, reference_backend, threads, provider, device, code)
-    _refuse_unused(provider, device, code, {way.backend, other_way.backend})
+    asked = EngineChoice(
+        backend=backend,
+        threads=threads,
+        precision=precision,
+        hint=hint,
+        provider=provider,
+        device=device,
+        code=code,
+    )
+    way = _way(path, asked)
+    other_way = _way(
+        reference_path, replace(asked.without("precision", "hint"), backend=reference_backend)
+    )
+    _refuse_unused(asked, {way.backend, other_way.backend})
     if other_way.backend == "torch":
         other_way.options["any_length"] = True
     with (
@@ -131,44 +144,21 @@ def parity(
         )
 
 
-def _way(
-    path: Path,
-    backend: str | None,
-    threads: int | None,
-    provider: str,
-    device: str,
-    code: str | None,
-    *,
-    precision: Precision | None = None,
-    hint: Hint | None = None,
-) -> Opening:
+def _way(path: Path, asked: EngineChoice) -> Opening:
     """How one of the two models is opened; what belongs to the other's backend is left out."""
-    own = {"provider": provider != "cpu", "precision": precision, "hint": hint}
-    name = backend_of(path, backend, [option for option, value in own.items() if value])
-    return opening(
-        path,
-        backend,
-        threads=threads,
-        provider=provider if name == "onnx" else "cpu",
-        device=device if name == "torch" else "cpu",
-        code=code if name == "torch" else None,
-        precision=precision,
-        hint=hint,
-    )
+    name = backend_of(path, asked.backend, asked.telling())
+    others = [option for option, backend in _SHARED_OPTIONS.items() if name != backend]
+    return asked.without(*others).opening(path)
 
 
-def _refuse_unused(provider: str, device: str, code: str | None, names: set[str]) -> None:
+def _refuse_unused(asked: EngineChoice, names: set[str]) -> None:
     """Refuse an option that neither model's backend has."""
-    for option, value, backend, default in (
-        ("--provider", provider, "onnx", "cpu"),
-        ("--device", device, "torch", "cpu"),
-        ("--code", code, "torch", None),
-    ):
-        if value != default and backend not in names:
+    for option, backend in _SHARED_OPTIONS.items():
+        if option in asked.given() and backend not in names:
             raise UsageError(
-                f"{option} {value} belongs to the backend {backend}; these models run on "
-                f"{' and '.join(sorted(names))}.",
-                fix=f"leave {option} out, or choose with --backend and --reference-backend",
+                f"--{option} {getattr(asked, option)} belongs to the backend {backend}; these "
+                f"models run on {' and '.join(sorted(names))}.",
+                fix=f"leave --{option} out, or choose with --backend and --reference-backend",
             )
 
 

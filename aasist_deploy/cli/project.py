@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aasist_deploy.errors import UsageError
+from aasist_deploy.trials import Dataset, default_split, load_dataset
 
 FILE_NAME: Final = "aasist-deploy.toml"
 _PATHS: Final = ("root", "out")
@@ -70,6 +71,23 @@ def needed(option: str, value: str | None) -> str:
             fix=f"give {option}, or write it into {FILE_NAME}",
         )
     return value
+
+
+def asked_dataset(
+    project: Project, kind: str | None, root: Path | None, split: str | None
+) -> Dataset:
+    """The dataset of the command line, and of the project where that says nothing.
+
+    Raises:
+        UsageError: neither says its kind or its folder.
+        TrialsError: it is not as it should be.
+    """
+    kind = needed("--dataset", kind or project.dataset)
+    return load_dataset(
+        kind,
+        Path(needed("--root", str(root) if root else project.root)),
+        split or project.split or default_split(kind),
+    )
 
 
 def _read(path: Path) -> Project:

@@ -12,18 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     BatchOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    names_of,
-    opening,
 )
-from aasist_deploy.cli.project import load_project, needed
+from aasist_deploy.cli.options import (
+    DatasetOption,
+    DatasetRootOption,
+    OptionalModelArgument,
+    names_of,
+)
+from aasist_deploy.cli.project import asked_dataset, load_project, needed
 from aasist_deploy.degradations import FAMILIES, Condition, select
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
@@ -31,21 +36,15 @@ from aasist_deploy.pipeline import DEFAULT_BATCH, window_rule
 from aasist_deploy.resolve import model_file
 from aasist_deploy.robustness import RobustnessLimits, RobustnessReport, balanced, run_into
 from aasist_deploy.robustness.files import NAME
-from aasist_deploy.trials import dataset_names, default_split, load_dataset
 
 if TYPE_CHECKING:
     from aasist_deploy.robustness import ConditionResult
 
 
 def robustness(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Exported .onnx file, checkpoint, or published name."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help=f"Kind of dataset: {', '.join(dataset_names())}.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder of the dataset.")] = None,
+    model: OptionalModelArgument = None,
+    dataset: DatasetOption = None,
+    root: DatasetRootOption = None,
     split: Annotated[
         str | None,
         typer.Option(help="Part of the dataset, e.g. dev. Default: the one it is evaluated on."),
@@ -101,37 +100,31 @@ def robustness(
         _print_list(chosen, json_=json_)
         return
     project = load_project()
-    kind = needed("--dataset", dataset or project.dataset)
-    everything = load_dataset(
-        kind,
-        Path(needed("--root", str(root) if root else project.root)),
-        split or project.split or default_split(kind),
-    )
+    everything = asked_dataset(project, dataset, root, split)
     trials = everything if limit is None else balanced(everything, limit)
     trials.require_audio()
-    backend = backend or project.backend
-    path = model_file(needed("MODEL", model or project.model), backend)
-    way = opening(
-        path,
-        backend,
-        threads=threads or project.threads,
-        provider=provider,
-        device=device,
+    asked = EngineChoice(
+        backend=backend,
+        threads=threads,
         precision=precision,
         hint=hint,
-    )
+        provider=provider,
+        device=device,
+    ).or_of(project)
+    path = model_file(needed("MODEL", model or project.model), asked.backend)
+    way = asked.opening(path)
     folder = out or Path(project.out or "results")
     for option, value in (("--threshold", threshold), ("--max-eer-increase", max_eer_increase)):
         if value is not None and not math.isfinite(value):
             raise UsageError(f"{option} is {value}; it must be a finite number.")
     limits = RobustnessLimits(max_eer_increase=max_eer_increase, max_flips=max_flips)
     with (
-        open_engine(path, backend, **way.options) as engine,
+        open_engine(path, asked.backend, **way.options) as engine,
         progress_bar("scoring", len(trials.trials)) as progress,
     ):
         stderr.print(
-            f"{len(trials.trials)} trials of {kind}, clean and under {len(chosen)} conditions, on "
-            f"{way.says(engine.device)}; window: {window_rule(engine.contract)}",
+            f"{len(trials.trials)} trials of {trials.name}, clean and under {len(chosen)} "
+            f"conditions, on {way.says(engine.device)}; window: {window_rule(engine.contract)}",
             style="dim",
             markup=False,
         )

@@ -9,19 +9,23 @@ import typer
 from aasist_deploy import __version__
 from aasist_deploy.audio import find_audio
 from aasist_deploy.cli.common import JsonOption, print_json, stderr
-from aasist_deploy.cli.options import (
-    DEFAULT_MIN_SPEECH,
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     BatchOption,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
-    HopFramesOption,
-    HopSecondsOption,
-    MinSpeechOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
+)
+from aasist_deploy.cli.options import (
+    DEFAULT_MIN_SPEECH,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
+    ModelArgument,
     ThresholdOption,
     VadOption,
     WindowSecondsOption,
@@ -51,9 +55,7 @@ from aasist_deploy.streaming.scan import Recording, ScanRules
 
 
 def scan(
-    model: Annotated[
-        str, typer.Argument(help="Exported .onnx file, checkpoint, or published name.")
-    ],
+    model: ModelArgument,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE...]", help="Audio files, folders, globs, lists of paths."),
@@ -111,20 +113,20 @@ def scan(
             open_windows(
                 Asked(
                     model=model,
-                    backend=backend or project.backend,
                     hop_frames=hop_frames,
                     hop_s=hop_s,
                     window_s=window_s,
                     batch=batch or project.batch or DEFAULT_BATCH,
                     live=False,
-                    options={
-                        "threads": threads or project.threads,
-                        "provider": provider,
-                        "device": device,
-                        "code": code,
-                        "precision": precision,
-                        "hint": hint,
-                    },
+                    engine=EngineChoice(
+                        backend=backend,
+                        threads=threads,
+                        precision=precision,
+                        hint=hint,
+                        provider=provider,
+                        device=device,
+                        code=code,
+                    ).or_of(project),
                 )
             )
         )

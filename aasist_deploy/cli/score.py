@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from aasist_deploy.cli.common import progress_bar, stderr
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     BatchOption,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    opening,
 )
+from aasist_deploy.cli.options import ModelArgument
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.score_options import (
     AggregateOption,
@@ -51,9 +52,7 @@ from aasist_deploy.scores import RowFormat, format_of
 
 
 def score(
-    model: Annotated[
-        str, typer.Argument(help="Exported .onnx file, checkpoint, or published name.")
-    ],
+    model: ModelArgument,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -108,7 +107,15 @@ def score(
       find . -name '*.wav' | aasist-deploy score model.onnx - --format jsonl
     """  # noqa: D301  # \b keeps the lines of the example
     project = load_project()
-    backend = backend or project.backend
+    asked = EngineChoice(
+        backend=backend,
+        threads=threads,
+        precision=precision,
+        hint=hint,
+        provider=provider,
+        device=device,
+        code=code,
+    ).or_of(project)
     row_format = format_of(output, format_)
     rule = window_rule_of(windows, hop, aggregate)
     part = Shard.parse(shard) if shard else Shard()
@@ -118,17 +125,8 @@ def score(
         output, row_format, resume=resume, sharded=shard is not None, window_scores=window_scores
     )
     with NamedInputs(list_inputs(inputs, list_, root), root=root) as named:
-        path = model_file(model, backend)
-        way = opening(
-            path,
-            backend,
-            threads=threads or project.threads,
-            provider=provider,
-            device=device,
-            code=code,
-            precision=precision,
-            hint=hint,
-        )
+        path = model_file(model, asked.backend)
+        way = asked.opening(path)
         total = None if named.n_files is None else part.n_of(named.n_files)
         with ExitStack() as stack:
             stack.enter_context(saying_how_to_go_on(output))
@@ -146,7 +144,7 @@ def score(
             else:
                 where = decoders_for(total, decode_workers, decode_in)
                 decoders, n_workers = stack.enter_context(where)
-                opened = stack.enter_context(open_engine(path, backend, **way.options))
+                opened = stack.enter_context(open_engine(path, asked.backend, **way.options))
                 scorer = LocalScorer(opened, decoders, n_workers)
             progress = stack.enter_context(progress_bar("scoring", total))
             stderr.print(
@@ -161,7 +159,7 @@ def score(
                 batch=batch or project.batch or scorer.best_batch,
                 shard=part,
                 inputs=named.digest,
-                options={k: str(v) for k, v in way.options.items() if k != "threads"},
+                options=way.of_rows(),
             )
             (task,) = progress.task_ids
 

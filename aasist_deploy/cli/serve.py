@@ -8,15 +8,15 @@ from typing import Annotated, Final
 import typer
 
 from aasist_deploy.cli.common import stderr
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
-    opening,
 )
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.score_options import (
@@ -144,17 +144,17 @@ def serve(
     from aasist_deploy.serving.service import Service
 
     with listening_socket(host, port) as listener:
-        path = model_file(model, backend or project.backend)
-        way = opening(
-            path,
-            backend or project.backend,
-            threads=threads or project.threads,
+        asked = EngineChoice(
+            backend=backend,
+            threads=threads,
+            precision=precision,
+            hint=hint,
             provider=provider,
             device=device,
             code=code,
-            precision=precision,
-            hint=hint,
-        )
+        ).or_of(project)
+        path = model_file(model, asked.backend)
+        way = asked.opening(path)
         n_decoders = decode_workers or max(1, min(DECODE_WORKERS, usable_cores()))
         decoders = (
             InProcesses(n_decoders, silence_s=limits.timeout_s)

@@ -21,19 +21,23 @@ from aasist_deploy.audio import (
     pipe_blocks,
 )
 from aasist_deploy.cli.common import stderr, stdout
-from aasist_deploy.cli.live_view import LiveView
-from aasist_deploy.cli.options import (
-    DEFAULT_MIN_SPEECH,
+from aasist_deploy.cli.engine_options import (
     BackendOption,
     CodeOption,
     DeviceOption,
+    EngineChoice,
     HintOption,
-    HopFramesOption,
-    HopSecondsOption,
-    MinSpeechOption,
     PrecisionOption,
     ProviderOption,
     ThreadsOption,
+)
+from aasist_deploy.cli.live_view import LiveView
+from aasist_deploy.cli.options import (
+    DEFAULT_MIN_SPEECH,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
+    OptionalModelArgument,
     ThresholdOption,
     VadOption,
     WindowSecondsOption,
@@ -54,10 +58,7 @@ _RATE_HZ: Final = 16_000  # of raw PCM that says nothing else
 
 
 def stream(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="Exported .onnx file, checkpoint, or published name."),
-    ] = None,
+    model: OptionalModelArgument = None,
     source: Annotated[
         str | None,
         typer.Argument(metavar="FILE|-", help="Audio file, or - for a container or PCM on stdin."),
@@ -126,20 +127,20 @@ def stream(
             open_windows(
                 Asked(
                     model=_needed(model, source, from_microphone),
-                    backend=backend or project.backend,
                     hop_frames=hop_frames,
                     hop_s=hop_s,
                     window_s=window_s,
                     batch=project.batch or DEFAULT_BATCH,
                     live=True,
-                    options={
-                        "threads": threads or project.threads,
-                        "provider": provider,
-                        "device": device,
-                        "code": code,
-                        "precision": precision,
-                        "hint": hint,
-                    },
+                    engine=EngineChoice(
+                        backend=backend,
+                        threads=threads,
+                        precision=precision,
+                        hint=hint,
+                        provider=provider,
+                        device=device,
+                        code=code,
+                    ).or_of(project),
                 )
             )
         )

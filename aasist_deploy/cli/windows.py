@@ -6,11 +6,10 @@ import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.calibration import Calibration
 from aasist_deploy.cli.common import stderr
-from aasist_deploy.cli.options import Opening, opening
 from aasist_deploy.contract import read_contract
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
@@ -28,6 +27,7 @@ from aasist_deploy.streaming.voice import VoiceActivity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from aasist_deploy.cli.engine_options import EngineChoice, Opening
     from aasist_deploy.contract import ModelContract
     from aasist_deploy.engines import Engine
     from aasist_deploy.streaming import WindowScorer
@@ -120,28 +120,26 @@ class Asked:
 
     Attributes:
         model: MODEL.
-        backend: --backend, or that of the project, or None.
+        engine: What runs it.
         hop_frames: --hop-frames.
         hop_s: --hop-s.
         window_s: --window-s.
         batch: Windows scored together, at most.
         live: Whether somebody waits for each score.
-        options: Of `cli.options.opening`.
     """
 
     model: str
-    backend: str | None
+    engine: EngineChoice
     hop_frames: int | None
     hop_s: float | None
     window_s: float | None
     batch: int
     live: bool
-    options: dict[str, Any]
 
     @property
     def by_frames(self) -> bool:
         """Whether windows may start at frames only, which sharing frames needs."""
-        return self.hop_s is None and self.window_s is None and not self.options.get("code")
+        return self.hop_s is None and self.window_s is None and not self.engine.code
 
     @property
     def too_far(self) -> str | None:
@@ -165,7 +163,7 @@ def open_windows(asked: Asked) -> Iterator[WindowModel]:
     if asked.hop_frames is not None and asked.hop_s is not None:
         raise UsageError("--hop-frames and --hop-s were both given.", fix="leave one out")
     path, why_not = _file_of(asked)
-    way = opening(path, asked.backend, **asked.options)
+    way = asked.engine.opening(path)
     with ExitStack() as stack:
         if _is_for_streams(path):
             yield stack.enter_context(_open_shared(path, way, asked))
@@ -216,16 +214,17 @@ def _each_alone(
 
 def _file_of(asked: Asked) -> tuple[Path, str | None]:
     """The file of MODEL; for a name, the one for streams if it can be had, else why it cannot."""
+    backend = asked.engine.backend
     named_model = not Path(asked.model).is_file() and asked.model in names()
-    if not named_model or asked.backend == "torch" or not asked.by_frames:
-        return model_file(asked.model, asked.backend), None
+    if not named_model or backend == "torch" or not asked.by_frames:
+        return model_file(asked.model, backend), None
     if asked.too_far:
-        return model_file(asked.model, asked.backend), asked.too_far
+        return model_file(asked.model, backend), asked.too_far
     try:
         with stderr.status("the first use exports the model for streams, in about a minute"):
             return exported(named(asked.model), stream=True), None
     except (UsageError, EnvironmentLacks) as error:
-        return model_file(asked.model, asked.backend), str(error)
+        return model_file(asked.model, backend), str(error)
 
 
 def _is_for_streams(path: Path) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from aasist_deploy import engines
-from aasist_deploy.cli.options import engine_options
+from aasist_deploy.cli.engine_options import EngineChoice
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import UsageError
 from aasist_deploy.plan_file import PlanContract, write_plan
@@ -96,10 +96,10 @@ def test_missing_packages_are_named_with_the_extra(
     ("device", "index"), [("cpu", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)]
 )
 def test_device_chooses_the_gpu_of_a_plan(device: str, index: int) -> None:
-    assert engine_options("trt", threads=None, device=device)["device_id"] == index
+    assert EngineChoice(device=device).options_of("trt")["device_id"] == index
 
 
 @pytest.mark.parametrize("device", ["cuda:", "cuda:x", "gpu:1", "1", "cuda:-1"])
 def test_device_that_is_no_gpu_is_refused_for_a_plan(device: str) -> None:
     with pytest.raises(UsageError, match=f"--device {device} is no GPU"):
-        engine_options("trt", threads=None, device=device)
+        EngineChoice(device=device).options_of("trt")

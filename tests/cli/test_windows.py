@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from aasist_deploy.cli import windows
+from aasist_deploy.cli.engine_options import EngineChoice
 from aasist_deploy.cli.windows import ALONE_FROM_HOP_FRAMES, Asked
 
 
 def asked(**fields: Any) -> Asked:
     plain: dict[str, Any] = {
         "model": "aasist",
-        "backend": "onnx",
+        "engine": EngineChoice(backend="onnx"),
         "hop_frames": None,
         "hop_s": None,
         "window_s": None,
         "batch": 8,
         "live": False,
-        "options": {},
     }
     return Asked(**plain | fields)
 
@@ -33,7 +33,7 @@ def asked(**fields: Any) -> Asked:
         ({"hop_frames": ALONE_FROM_HOP_FRAMES}, False),
         ({"hop_s": 1.0}, False),
         ({"window_s": 2.0}, False),
-        ({"backend": "torch"}, False),
+        ({"engine": EngineChoice(backend="torch")}, False),
     ],
 )
 def test_a_named_model_shares_frames_where_that_is_cheaper(
