@@ -13,6 +13,7 @@ from rich.text import Text
 from aasist_deploy.audio import N_SAMPLES, find_audio, fit_length, read_audio
 from aasist_deploy.cli.common import JsonOption, print_json, progress_bar, stderr, stdout
 from aasist_deploy.cli.engine_options import (
+    OWNERS,
     BackendOption,
     CodeOption,
     DeviceOption,
@@ -35,8 +36,7 @@ from aasist_deploy.parity import (
 )
 from aasist_deploy.resolve import backend_of, model_file
 
-# Of either model, and the backend that they belong to.
-_SHARED_OPTIONS: Final = {"provider": "onnx", "device": "torch", "code": "torch"}
+_SHARED_OPTIONS: Final = ("provider", "device", "code")  # of whichever model's backend has them
 
 
 def parity(
@@ -147,17 +147,18 @@ def parity(
 def _way(path: Path, asked: EngineChoice) -> Opening:
     """How one of the two models is opened; what belongs to the other's backend is left out."""
     name = backend_of(path, asked.backend, asked.telling())
-    others = [option for option, backend in _SHARED_OPTIONS.items() if name != backend]
+    others = [option for option in _SHARED_OPTIONS if name not in OWNERS[option].backends]
     return asked.without(*others).opening(path)
 
 
 def _refuse_unused(asked: EngineChoice, names: set[str]) -> None:
     """Refuse an option that neither model's backend has."""
-    for option, backend in _SHARED_OPTIONS.items():
-        if option in asked.given() and backend not in names:
+    for option, value in asked.given().items():
+        owner = OWNERS[option]
+        if not names & set(owner.backends):
             raise UsageError(
-                f"--{option} {getattr(asked, option)} belongs to the backend {backend}; these "
-                f"models run on {' and '.join(sorted(names))}.",
+                f"--{option} {value} belongs to {owner.whose}; these models run on "
+                f"{' and '.join(sorted(names))}.",
                 fix=f"leave --{option} out, or choose with --backend and --reference-backend",
             )
 

@@ -201,4 +201,4 @@ def test_option_that_neither_backend_has_is_refused(
     model = small_onnx()
     result = cli("parity", model, "--reference", model, "--audio", clips, "--device", "cuda")
     assert result.code == 2
-    assert "--device cuda belongs to the backend torch; these models run on" in result.err
+    assert "--device cuda belongs to the backends torch and trt; these models run on" in result.err

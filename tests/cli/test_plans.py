@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,10 @@ import soundfile
 
 from aasist_deploy import engines
 from aasist_deploy.cli.engine_options import EngineChoice
+from aasist_deploy.cli.parity import _refuse_unused, _way
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import UsageError
 from aasist_deploy.plan_file import PlanContract, write_plan
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -97,6 +96,15 @@ def test_missing_packages_are_named_with_the_extra(
 )
 def test_device_chooses_the_gpu_of_a_plan(device: str, index: int) -> None:
     assert EngineChoice(device=device).options_of("trt")["device_id"] == index
+
+
+def test_parity_gives_the_device_to_a_plan_and_to_a_checkpoint() -> None:
+    asked = EngineChoice(device="cuda:1", code="net.py:Net")
+    assert _way(Path("m.plan"), asked).options["device_id"] == 1
+    assert _way(Path("m.pth"), asked).options["device"] == "cuda:1"
+    _refuse_unused(asked, {"trt", "torch"})
+    with pytest.raises(UsageError, match=r"--code net\.py:Net belongs to"):
+        _refuse_unused(asked, {"trt", "onnx"})
 
 
 @pytest.mark.parametrize("device", ["cuda:", "cuda:x", "gpu:1", "1", "cuda:-1"])
