@@ -23,34 +23,6 @@ DatasetOption = Annotated[
 ]
 DatasetRootOption = Annotated[Path | None, typer.Option(help="Folder of the dataset.")]
 
-# Of `stream` and `scan`.
-HopFramesOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Hop in frames of the network, 137 ms each in AASIST. Default: 7."),
-]
-HopSecondsOption = Annotated[
-    float | None,
-    typer.Option("--hop-s", help="Hop in seconds, in place of frames. Default: about a second."),
-]
-WindowSecondsOption = Annotated[
-    float | None,
-    typer.Option("--window-s", help="Window of a variable-length model. Default: 4.04 s."),
-]
-ThresholdOption = Annotated[
-    str | None,
-    typer.Option(help="Score, or the name of a threshold in the model: at or above is bona fide."),
-]
-VadOption = Annotated[
-    bool, typer.Option("--vad", help="Say how much of each window is speech; gate by it.")
-]
-MinSpeechOption = Annotated[
-    float,
-    typer.Option(
-        "--vad-min-speech", min=0, max=1, help="With --vad: windows with less have no score."
-    ),
-]
-DEFAULT_MIN_SPEECH: Final = 0.2
-
 
 def refuse_overwriting(output: Path, inputs: Iterable[Path]) -> None:
     """Keep an output from replacing a file that it is made from.

@@ -20,16 +20,7 @@ from aasist_deploy.cli.engine_options import (
     ProviderOption,
     ThreadsOption,
 )
-from aasist_deploy.cli.options import (
-    DEFAULT_MIN_SPEECH,
-    HopFramesOption,
-    HopSecondsOption,
-    MinSpeechOption,
-    ModelArgument,
-    ThresholdOption,
-    VadOption,
-    WindowSecondsOption,
-)
+from aasist_deploy.cli.options import ModelArgument
 from aasist_deploy.cli.project import load_project
 from aasist_deploy.cli.scan_output import (
     ScanProgress,
@@ -40,15 +31,21 @@ from aasist_deploy.cli.scan_output import (
     show_table,
 )
 from aasist_deploy.cli.score_options import ListOption, list_inputs
-from aasist_deploy.cli.windows import (
-    Asked,
-    WindowModel,
-    open_windows,
+from aasist_deploy.cli.window_options import (
+    DEFAULT_MIN_SPEECH,
+    HopFramesOption,
+    HopSecondsOption,
+    MinSpeechOption,
+    ThresholdOption,
+    VadOption,
+    WindowSecondsOption,
+    row_text,
 )
+from aasist_deploy.cli.windows import Asked, WindowModel, open_windows
 from aasist_deploy.streaming.each_window import DEFAULT_BATCH
 from aasist_deploy.streaming.envelope import Envelope, ScoreCourse
 from aasist_deploy.streaming.journal import RowsFile, sha256_of
-from aasist_deploy.streaming.output import RowText, WindowFormat, window_format
+from aasist_deploy.streaming.output import RowText, window_format
 from aasist_deploy.streaming.rows import RowRules
 from aasist_deploy.streaming.run import Sink, run_scan
 from aasist_deploy.streaming.scan import Recording, ScanRules
@@ -108,31 +105,28 @@ def scan(
     row_format = window_format(output)
     paths = list(find_audio(list_inputs(inputs, list_)))
     check_outputs(output, paths, threshold, segments, labels, plot, json_=json_, resume=resume)
+    asked = Asked(
+        model=model,
+        hop_frames=hop_frames,
+        hop_s=hop_s,
+        window_s=window_s,
+        batch=batch or project.batch or DEFAULT_BATCH,
+        live=False,
+        engine=EngineChoice(
+            backend=backend,
+            threads=threads,
+            precision=precision,
+            hint=hint,
+            provider=provider,
+            device=device,
+            code=code,
+        ).or_of(project),
+    )
     with ExitStack() as stack:
-        opened = stack.enter_context(
-            open_windows(
-                Asked(
-                    model=model,
-                    hop_frames=hop_frames,
-                    hop_s=hop_s,
-                    window_s=window_s,
-                    batch=batch or project.batch or DEFAULT_BATCH,
-                    live=False,
-                    engine=EngineChoice(
-                        backend=backend,
-                        threads=threads,
-                        precision=precision,
-                        hint=hint,
-                        provider=provider,
-                        device=device,
-                        code=code,
-                    ).or_of(project),
-                )
-            )
-        )
+        opened = stack.enter_context(open_windows(asked))
         opened.say()
         rules = scan_rules(opened, opened.rules(threshold, min_speech), vad=vad)
-        text = row_text(row_format, rules.rows, vad=vad)
+        text = row_text(row_format, rules.rows, path=True, vad=vad)
         sink: Sink = StdoutSink()
         if output is not None:
             run = run_of(opened, rules.rows, text, paths, vad=vad)
@@ -181,17 +175,6 @@ def scan_rules(opened: WindowModel, rows: RowRules, *, vad: bool) -> ScanRules:
         sample_rate=opened.contract.sample_rate_hz,
         chunk_samples=opened.chunk_samples,
         restart_every=opened.restart_every,
-    )
-
-
-def row_text(row_format: WindowFormat, rules: RowRules, *, vad: bool) -> RowText:
-    """The columns that rows have."""
-    return RowText(
-        row_format,
-        path=True,
-        calibrated=rules.calibration is not None,
-        speech=vad,
-        decided=rules.threshold is not None,
     )
 
 

@@ -3,24 +3,12 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path  # typer reads these annotations at run time
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from aasist_deploy.audio import (
-    Heard,
-    Item,
-    PcmFormat,
-    Pipe,
-    check_pcm,
-    device_list,
-    file_blocks,
-    microphone,
-    pcm_blocks,
-    pipe_blocks,
-)
-from aasist_deploy.cli.common import stderr, stdout
+from aasist_deploy.audio import Heard, Item, PcmFormat, device_list
+from aasist_deploy.cli.common import print_error, stderr, stdout
 from aasist_deploy.cli.engine_options import (
     BackendOption,
     CodeOption,
@@ -32,29 +20,26 @@ from aasist_deploy.cli.engine_options import (
     ThreadsOption,
 )
 from aasist_deploy.cli.live_view import LiveView
-from aasist_deploy.cli.options import (
+from aasist_deploy.cli.options import OptionalModelArgument
+from aasist_deploy.cli.project import load_project
+from aasist_deploy.cli.stopping import Stopping
+from aasist_deploy.cli.stream_source import StreamSource
+from aasist_deploy.cli.window_options import (
     DEFAULT_MIN_SPEECH,
     HopFramesOption,
     HopSecondsOption,
     MinSpeechOption,
-    OptionalModelArgument,
     ThresholdOption,
     VadOption,
     WindowSecondsOption,
+    row_text,
 )
-from aasist_deploy.cli.project import load_project
-from aasist_deploy.cli.stopping import Stopping
-from aasist_deploy.cli.windows import (
-    Asked,
-    open_windows,
-)
+from aasist_deploy.cli.windows import Asked, open_windows
 from aasist_deploy.errors import AudioError, UsageError
 from aasist_deploy.streaming.each_window import DEFAULT_BATCH
 from aasist_deploy.streaming.output import RowText
 from aasist_deploy.streaming.rows import StreamRows, WindowRow
 from aasist_deploy.streaming.scan import CLIPPED_PART
-
-_RATE_HZ: Final = 16_000  # of raw PCM that says nothing else
 
 
 def stream(
@@ -120,106 +105,53 @@ def stream(
         stdout.print(device_list(), markup=False)
         return
     project = load_project()
-    _check_pcm(source, format_, rate, channels)
+    origin = StreamSource(
+        place=source,
+        from_microphone=from_microphone,
+        input_device=input_device,
+        format=format_,
+        rate=rate,
+        channels=channels,
+        stall_s=stall,
+        timeout_s=timeout,
+    )
+    origin.check_pcm()
+    if model is None:
+        raise UsageError("MODEL is missing.", fix="aasist-deploy stream aasist FILE")
+    origin.check_one()
+    asked = Asked(
+        model=model,
+        hop_frames=hop_frames,
+        hop_s=hop_s,
+        window_s=window_s,
+        batch=project.batch or DEFAULT_BATCH,
+        live=True,
+        engine=EngineChoice(
+            backend=backend,
+            threads=threads,
+            precision=precision,
+            hint=hint,
+            provider=provider,
+            device=device,
+            code=code,
+        ).or_of(project),
+    )
     heard = Heard()
     with ExitStack() as stack:
-        opened = stack.enter_context(
-            open_windows(
-                Asked(
-                    model=_needed(model, source, from_microphone),
-                    hop_frames=hop_frames,
-                    hop_s=hop_s,
-                    window_s=window_s,
-                    batch=project.batch or DEFAULT_BATCH,
-                    live=True,
-                    engine=EngineChoice(
-                        backend=backend,
-                        threads=threads,
-                        precision=precision,
-                        hint=hint,
-                        provider=provider,
-                        device=device,
-                        code=code,
-                    ).or_of(project),
-                )
-            )
-        )
+        opened = stack.enter_context(open_windows(asked))
         rules = opened.rules(threshold, min_speech)
         rows = StreamRows(lambda _: opened.new_scorer(), rules, opened.meter(vad))
         stop = stack.enter_context(Stopping())
-        rate_hz = opened.contract.sample_rate_hz
-        if from_microphone:
-            number = input_device is not None and input_device.isdecimal()
-            chosen = int(input_device or 0) if number else input_device
-            items = stack.enter_context(
-                microphone(heard, device=chosen, stop=stop, sample_rate_hz=rate_hz)
-            )
-        elif source == "-":
-            pipe = Pipe(sys.stdin.fileno(), "stdin", stop, stall, timeout or None, _say_stalled)
-            items = (
-                pipe_blocks(pipe, heard, sample_rate_hz=rate_hz)
-                if format_ is None
-                else pcm_blocks(
-                    pipe,
-                    heard,
-                    format_=format_,
-                    rate_hz=_RATE_HZ if rate is None else rate,
-                    channels=1 if channels is None else channels,
-                    sample_rate_hz=rate_hz,
-                )
-            )
-        else:
-            items = file_blocks(Path(source or ""), heard, sample_rate_hz=rate_hz)
-        text = RowText(
-            "jsonl",
-            path=False,
-            calibrated=rules.calibration is not None,
-            speech=vad,
-            decided=rules.threshold is not None,
-        )
+        items = stack.enter_context(origin.open(heard, stop, opened.contract.sample_rate_hz))
+        text = row_text("jsonl", rules, path=False, vad=vad)
         opened.say()
         shown = stack.enter_context(LiveView(heard, rules.threshold, enabled=view))
-        ending = _follow(items, rows, heard, text, shown, stop)
-    _say_ended(ending, rows, heard, stop)
+        broke = _follow(items, rows, heard, text, shown, stop)
+    _say_ended(broke, rows, heard, stop)
     if stop.requested:
         raise typer.Exit(stop.exit_code)
-    if ending is not None:
+    if broke is not None:
         raise typer.Exit(1)
-
-
-def _needed(model: str | None, source: str | None, from_microphone: bool) -> str:
-    """MODEL, when exactly one source was named.
-
-    Raises:
-        UsageError: MODEL is missing, or the sources are none or two.
-    """
-    if model is None:
-        raise UsageError("MODEL is missing.", fix="aasist-deploy stream aasist FILE")
-    if from_microphone and source is not None:
-        raise UsageError(f"--microphone and {source} are two sources.", fix="leave one out")
-    if not from_microphone and source is None:
-        raise UsageError(
-            "There is nothing to listen to.", fix="name a file, - for stdin, or --microphone"
-        )
-    return model
-
-
-def _check_pcm(
-    source: str | None, format_: PcmFormat | None, rate: int | None, channels: int | None
-) -> None:
-    """Refuse options of raw PCM where there is none, and what raw PCM cannot be.
-
-    Raises:
-        UsageError: as said.
-    """
-    check_pcm(_RATE_HZ if rate is None else rate, 1 if channels is None else channels)
-    if source != "-" or format_ is None:
-        for option, value in (("--format", format_), ("--rate", rate), ("--channels", channels)):
-            if value is not None:
-                raise UsageError(
-                    f"{option} {value} is of raw PCM on stdin; a file or container says it itself.",
-                    fix="give - and --format, or leave it out",
-                )
 
 
 def _follow(
@@ -259,10 +191,6 @@ def _follow(
     return broke
 
 
-def _say_stalled(seconds: float) -> None:
-    stderr.print(f"nothing came for {seconds:.0f} s; still waiting", style="yellow", markup=False)
-
-
 def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: Stopping) -> None:
     why = "stopped" if stop.requested else "the stream ended"
     said = f"{why} after {rows.position_s:.3f} s"
@@ -276,6 +204,4 @@ def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: S
     if heard.note is not None:
         stderr.print(f"note: {heard.note}", markup=False)
     if broke is not None:
-        stderr.print(f"error: {broke}", style="red", markup=False)
-        if broke.fix:
-            stderr.print(f"Fix: {broke.fix}", markup=False)
+        print_error(broke)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aasist_deploy.calibration import Calibration
 from aasist_deploy.cli.common import stderr
+from aasist_deploy.cli.window_options import hop_of, threshold_of
 from aasist_deploy.contract import read_contract
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
@@ -32,13 +32,10 @@ if TYPE_CHECKING:
     from aasist_deploy.engines import Engine
     from aasist_deploy.streaming import WindowScorer
 
-_DEFAULT_HOP_FRAMES: Final = 7  # 0.957 s: near a second, and a multiple of AASIST's frame
 # From here on each window alone is as cheap: a window has 29 frames, and a call costs more than
 # the frames that it brings. Measured in calls of recordings: at 16 frames a stream is 1.5 times
 # cheaper, at 24 neither, at 29 it is 1.2 times dearer (docs/streaming.md).
 ALONE_FROM_HOP_FRAMES: Final = 24
-_DEFAULT_HOP_S: Final = 1.0  # where there are no frames
-MAX_HOP_S: Final = 3_600
 # A scan that goes on computes again what follows the last place to start anew: a few batches, or
 # frames of some ten seconds. Starting anew costs windows that share frames 29 frames each time.
 _RESTART_BATCHES: Final = 8
@@ -288,58 +285,3 @@ def _open_shared(path: Path, way: Opening, asked: Asked) -> Iterator[WindowModel
             if asked.too_far
             else None,
         )
-
-
-def hop_of(
-    contract: ModelContract, frames: int | None, seconds: float | None, frame: int | None
-) -> int:
-    """The hop in samples.
-
-    Args:
-        contract: Of the model.
-        frames: --hop-frames, or None.
-        seconds: --hop-s, or None.
-        frame: Samples of a frame, where the network has any.
-
-    Raises:
-        UsageError: the seconds are no hop, or the network has no frames.
-    """
-    rate = contract.sample_rate_hz
-    if seconds is not None:
-        hop = round(seconds * rate) if math.isfinite(seconds) else 0
-        if not 1 <= hop <= MAX_HOP_S * rate:
-            raise UsageError(
-                f"--hop-s is {seconds:g}; it must be above 0 and at most {MAX_HOP_S} s."
-            )
-        return hop
-    if frame is None:
-        if frames is not None:
-            raise UsageError(
-                f"--hop-frames {frames}: the frames of {contract.architecture} are not known.",
-                fix="give the hop in seconds: --hop-s 1",
-            )
-        return round(_DEFAULT_HOP_S * rate)
-    return (frames or _DEFAULT_HOP_FRAMES) * frame
-
-
-def threshold_of(text: str | None, contract: ModelContract) -> float | None:
-    """A number, or a threshold that the model holds, by its name.
-
-    Raises:
-        UsageError: neither.
-    """
-    if text is None:
-        return None
-    if text in contract.thresholds:
-        return contract.thresholds[text]
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if value != value or abs(value) == float("inf"):  # noqa: PLR0124  # NaN
-        held = ", ".join(contract.thresholds) or "none; calibrate stores some"
-        raise UsageError(
-            f"--threshold is '{text}'; it must be a score, or the name of a threshold that the "
-            f"model holds ({held})."
-        )
-    return value
