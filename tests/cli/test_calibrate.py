@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from aasist_deploy.calibration import Calibration
@@ -25,11 +24,11 @@ from aasist_deploy.errors import (
     UsageError,
 )
 from aasist_deploy.onnx_file import parse_onnx, with_metadata
+from tests.contracts import N_SAMPLES
+from tests.tiny_models import write_tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-N_SAMPLES = 800
 
 
 def run(verb: str, *arguments: str | Path) -> Result:
@@ -56,32 +55,12 @@ def scores(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model whose score is ten times the mean of the wave, with metadata of another tool."""
-    value = helper.make_tensor_value_info
-    ten = helper.make_tensor("ten", TensorProto.FLOAT, [], [10.0])
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["wave", "axes"], ["mean"], keepdims=0),
-            helper.make_node("Mul", ["mean", "ten"], ["score"]),
-        ],
-        "tiny",
-        [value("wave", TensorProto.FLOAT, ["batch", N_SAMPLES])],
-        [value("score", TensorProto.FLOAT, ["batch"])],
-        [ten, helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    contract = ModelContract(
-        architecture="Tiny",
+    path = write_tiny_model(
+        tmp_path / "model.onnx",
+        metadata={"author": "another tool"},
         config={"note": "ünï"},
-        sample_rate_hz=16_000,
-        n_samples=N_SAMPLES,
-        min_samples=N_SAMPLES,
-        outputs={"score": "ten times the mean, (batch,)"},
         checkpoint_sha256="ab" * 32,
-        graph_sha256=sha256(graph.SerializeToString()).hexdigest(),
     )
-    helper.set_model_props(proto, {**contract.to_metadata(), "author": "another tool"})
-    path = tmp_path / "model.onnx"
-    path.write_bytes(proto.SerializeToString())
     read_contract(path)
     return path
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("onnx", reason="needs the package onnx")
 
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 
 def test_an_exported_file_becomes_a_repository(cli: Callable[..., Any], tmp_path: Path) -> None:

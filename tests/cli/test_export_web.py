@@ -10,7 +10,7 @@ import pytest
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.export import web_runtime
 from aasist_deploy.export.web_runtime import PINNED, WebRuntime
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +12,16 @@ import soundfile
 from aasist_deploy import engines
 from aasist_deploy.cli.engine_options import EngineChoice
 from aasist_deploy.cli.parity import _refuse_unused, _way
-from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import UsageError
-from aasist_deploy.plan_file import PlanContract, write_plan
+from tests.contracts import contract_of, write_tiny_plan
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
     """A plan by its JSON, with bytes that no TensorRT made."""
-    path = tmp_path / "model.plan"
-    contract = ModelContract(
-        architecture="AASIST",
-        config={},
-        sample_rate_hz=16_000,
-        n_samples=64_600,
-        min_samples=64_600,
-        outputs={"score": "logit of bona fide, (batch,)"},
-        checkpoint_sha256="0" * 64,
+    return write_tiny_plan(
+        tmp_path / "model.plan", contract_of(architecture="AASIST", n_samples=64_600)
     )
-    about = PlanContract(
-        contract=contract,
-        plan_sha256=sha256(b"a plan").hexdigest(),
-        plan_bytes=6,
-        onnx_sha256="1" * 64,
-        runtime="tensorrt",
-        tensorrt_version="10.13.3",
-        sm="9.0",
-        profiles=((1, 8, 32),),
-        tf32=False,
-        build={},
-    )
-    write_plan(b"a plan", about, path)
-    return path
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytest.importorskip("onnx", reason="needs the package onnx, to write a model")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 N_FILES = 700
 START = """

@@ -28,7 +28,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 from aasist_deploy.cli.serve import TOKEN_VARIABLE, read_token
 from aasist_deploy.errors import UsageError
 from tests.cli.serving_process import ServerProcess, server_process
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 N_CLIPS = 64
 TOKEN = "a-token-of-enough-characters"

@@ -17,7 +17,7 @@ import soundfile
 pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 pytest.importorskip("onnx", reason="needs the extra export")
 
-from tests.cli.tiny_model import write_tiny_model, write_tiny_stream_model
+from tests.tiny_models import write_tiny_model, write_tiny_stream_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -34,6 +34,7 @@ from aasist_deploy.errors import MetricError, ModelFileError, ScoresError, Usage
 from aasist_deploy.metrics.cllr import bits, cllr, min_cllr
 from aasist_deploy.metrics.dcf import DetectionCosts
 from aasist_deploy.scores import ScoreTable
+from tests.contracts import contract_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -470,15 +471,7 @@ def test_figures_of_calibrated_llrs_are_near_their_minimum() -> None:
 
 # --- the contract --------------------------------------------------------------------------------
 
-CONTRACT = ModelContract(
-    architecture="AASIST",
-    config={},
-    sample_rate_hz=16_000,
-    n_samples=800,
-    min_samples=800,
-    outputs={"score": "a score"},
-    checkpoint_sha256="ab" * 32,
-)
+CONTRACT = contract_of(architecture="AASIST", checkpoint_sha256="ab" * 32)
 
 
 def test_calibration_survives_the_contract_and_its_json(tmp_path: Path) -> None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from hashlib import sha256
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from aasist_deploy.contract import ModelContract
 from aasist_deploy.engines.cuda_memory import CudaContext, CudaError
 from aasist_deploy.engines.tensorrt_runtime import Gpu, TensorRt
-from aasist_deploy.plan_file import PlanContract, write_plan
+from tests.contracts import N_SAMPLES, contract_of, write_tiny_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-N_SAMPLES = 800
 OUT_OF_MEMORY = 2
 
 
@@ -429,31 +426,11 @@ class FakePlan:
         monkeypatch.setattr(f"{engine}.open_cuda", cuda)
 
     def write(self) -> Path:
-        contract: dict[str, Any] = {
-            "architecture": "Fake",
-            "config": {},
-            "sample_rate_hz": 16_000,
-            "n_samples": N_SAMPLES,
-            "min_samples": N_SAMPLES,
-            "outputs": dict.fromkeys(("score", "logits", "embedding"), "fake"),
-            "checkpoint_sha256": "0" * 64,
-            **self.contract,
-        }
-        fields: dict[str, Any] = {
-            "contract": ModelContract(**contract),
-            "plan_sha256": sha256(b"a plan").hexdigest(),
-            "plan_bytes": len(b"a plan"),
-            "onnx_sha256": "1" * 64,
-            "runtime": "tensorrt",
-            "tensorrt_version": "10.13.3",
-            "sm": "9.0",
-            "profiles": self.module.profiles,
-            "tf32": False,
-            "build": {},
-            **self.fields,
-        }
-        write_plan(b"a plan", PlanContract(**fields), self.path)
-        return self.path
+        outputs = dict.fromkeys(("score", "logits", "embedding"), "fake")
+        plain = {"architecture": "Fake", "outputs": outputs}
+        contract = contract_of(**plain | self.contract)
+        fields: dict[str, Any] = {"profiles": self.module.profiles, **self.fields}
+        return write_tiny_plan(self.path, contract, **fields)
 
     def open(self, **options: Any) -> Any:
         from aasist_deploy.engines.trt import TrtEngine

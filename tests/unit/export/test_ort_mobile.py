@@ -15,7 +15,7 @@ from aasist_deploy.contract import ModelContract, read_contract, write_contract
 from aasist_deploy.errors import CheckFailed, EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.export import ort_mobile
 from aasist_deploy.export.ort_mobile import ort_from_onnx
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

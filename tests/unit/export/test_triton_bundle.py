@@ -26,7 +26,7 @@ from aasist_deploy.export.triton_bundle import triton_name, write_triton_reposit
 from aasist_deploy.export.triton_config import TritonOptions, quoted
 from aasist_deploy.pipeline import WindowRule, score_files
 from aasist_deploy.plan_file import PlanContract, json_path, write_plan
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 from tests.unit.export.fake_triton import fake_triton, read_config, schema
 from tests.unit.export.three_outputs import write_three_outputs
 

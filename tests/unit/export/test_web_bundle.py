@@ -20,7 +20,7 @@ from aasist_deploy.errors import DownloadError, EnvironmentLacks, OutputError, U
 from aasist_deploy.export import web_bundle, web_runtime
 from aasist_deploy.export.web_bundle import check_web_model, write_web_page
 from aasist_deploy.export.web_runtime import PINNED, PinnedFile, PinnedRuntime, obtain_runtime
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from aasist_deploy.contract import STREAM_SCHEMA, ModelContract, StreamContract
+from aasist_deploy.contract import StreamContract
+from tests.contracts import stream_contract_of
 
 if TYPE_CHECKING:
     import threading
@@ -25,17 +26,10 @@ LAYOUT = StreamContract(
     shared_frames=2,
     state_size=WINDOW,
 )
-CONTRACT = ModelContract(
-    schema=STREAM_SCHEMA,
-    architecture="Fake",
-    config={},
+CONTRACT = stream_contract_of(
+    LAYOUT,
     sample_rate_hz=100,
-    n_samples=WINDOW,
-    min_samples=WINDOW,
     outputs={"score": "a sum that differs for every order of samples, (batch,)"},
-    checkpoint_sha256="0" * 64,
-    input_name="samples",
-    stream=LAYOUT,
 )
 WEIGHTS = np.cos(np.arange(WINDOW)).astype(np.float32)
 
