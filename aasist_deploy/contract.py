@@ -20,9 +20,10 @@ from aasist_deploy.onnx_file import (
     with_metadata,
     write_onnx_file,
 )
+from aasist_deploy.textfile import excerpt, not_in_a_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SCHEMA: Final = "aasist-deploy/contract/1"
@@ -109,8 +110,7 @@ class StreamContract:
                 f"{self.lead_samples}, which is no multiple of its frames of {self.frame_samples}."
             )
         for name in ("state_input", "state_output"):
-            if not isinstance(getattr(self, name), str):
-                raise ModelFileError(f"The contract's stream.{name} is no name.")
+            _check_line(f"stream.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +207,8 @@ class ModelContract:
                 raise ModelFileError(f"The contract's {name} is no mapping of names to values.")
         if self.gate is not None and not isinstance(self.gate, dict):
             raise ModelFileError("The contract's gate is no mapping of names to values.")
+        for name, text in self._lines():
+            _check_line(name, text)
         numbers: dict[str, Any] = {f"threshold {n}": v for n, v in self.thresholds.items()}
         if self.calibration is not None:
             given: object = self.calibration
@@ -224,6 +226,21 @@ class ModelContract:
             raise ModelFileError(
                 f"The model gives no score: its outputs are {sorted(self.outputs)}."
             )
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        """What holds it, and each text that people and programs take for one line."""
+        for f in fields(self):
+            if f.type == "str":
+                yield f.name, getattr(self, f.name)
+        for name in ("class_order", "fp32_nodes"):
+            for one in getattr(self, name):
+                yield name, one
+        for name in ("outputs", "thresholds", "tools"):
+            for key in getattr(self, name):
+                yield f"name in {name}", key
+        for name in ("outputs", "tools"):
+            for key, text in getattr(self, name).items():
+                yield f"{name}[{excerpt(key)}]", text
 
     def to_dict(self) -> dict[str, Any]:
         """The contract as plain JSON types."""
@@ -281,8 +298,20 @@ class ModelContract:
             return cls(**taken)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}", fix=error.fix) from error
-        except (TypeError, ValueError, LookupError, OverflowError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
             raise _unreadable(path, error) from error
+
+
+def _check_line(name: str, text: object) -> None:
+    """Refuse what is no text, or no single line, before it is printed or written somewhere."""
+    if not isinstance(text, str):  # read from a file
+        raise ModelFileError(f"The contract's {name} is {text!r:.80}; it must be a text.")
+    if (code := not_in_a_line(text)) is not None:
+        raise ModelFileError(
+            f"The contract's {name} is {excerpt(text)}, with the character {code}; it must be one "
+            f"line of text.",
+            fix="export the model again",
+        )
 
 
 def _unreadable(path: Path, error: Exception) -> ModelFileError:

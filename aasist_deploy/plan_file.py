@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import ModelFileError, OutputError
+from aasist_deploy.textfile import not_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,6 +90,14 @@ class PlanContract:
         for name in ("plan_sha256", "onnx_sha256", "tensorrt_version", "sm"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ModelFileError(f"The plan's {name} is {getattr(self, name)!r}, not a text.")
+        for name in (
+            "plan_sha256", "onnx_sha256", "tensorrt_version", "sm", "gpu_name", "cuda_version",
+        ):  # fmt: skip
+            text = getattr(self, name)
+            if text is not None and (not isinstance(text, str) or not_in_a_line(text) is not None):
+                raise ModelFileError(
+                    f"The plan's {name} is {text!r:.80}; it must be one line of text."
+                )
         if type(self.plan_bytes) is not int or type(self.tf32) is not bool:
             raise ModelFileError(
                 f"The plan's plan_bytes is {self.plan_bytes!r} and its tf32 {self.tf32!r}; they "

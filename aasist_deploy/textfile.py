@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import struct
 import unicodedata
 import zipfile
@@ -27,6 +28,9 @@ _EMPTY_ZIP_MAGIC: Final = b"PK\x05\x06"
 # Unicode's control and format characters (with those that turn text round), lone surrogates, and
 # separators of lines and paragraphs.
 _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+# Control characters, separators of lines and paragraphs, and halves of characters.
+_NOT_IN_A_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 # On altered archives zipfile lets errors of its parts through (found by fuzzing).
 _DAMAGED: Final = (
@@ -124,6 +128,16 @@ def numbered_fields(text: str) -> Iterator[tuple[int, list[str]]]:
 def excerpt(text: str, limit: int = 80) -> str:
     """Return `text` quoted for a message, cut to `limit` characters."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def not_in_a_line(text: str) -> str | None:
+    """The code of the first character that makes `text` more, or less, than one line of text.
+
+    Returns:
+        E.g. "U+000A"; None where there is no such character.
+    """
+    found = _NOT_IN_A_LINE.search(text)
+    return None if found is None else f"U+{ord(found[0]):04X}"
 
 
 def visible(text: str) -> str:

@@ -148,6 +148,33 @@ async function readContract(bytes) {
   return checkedContract(contract);
 }
 
+// Control characters, separators of lines and paragraphs, and halves of characters.
+const NOT_IN_A_LINE = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]/u;
+
+// Refuses what is no text, or no single line, where people and programs take it for one.
+function checkLines(contract, isMapping) {
+  const texts = [];
+  for (const name of TEXTS) if (name in contract) texts.push([name, contract[name]]);
+  for (const name of ["class_order", "fp32_nodes"]) {
+    if (Array.isArray(contract[name])) for (const one of contract[name]) texts.push([name, one]);
+  }
+  for (const name of ["outputs", "thresholds", "tools"]) {
+    if (!isMapping(contract[name])) continue;
+    for (const [key, value] of Object.entries(contract[name])) {
+      texts.push([`name in ${name}`, key]);
+      if (name !== "thresholds") texts.push([`${name}[${shown(key)}]`, value]);
+    }
+  }
+  for (const [name, value] of texts) {
+    if (typeof value !== "string" || NOT_IN_A_LINE.test(value)) {
+      throw new PageError(
+        `The model's contract says ${name} is ${shown(value)}; it must be one line of text.`,
+        FIX_EXPORT,
+      );
+    }
+  }
+}
+
 function checkedContract(given) {
   const contract = {
     max_samples: null, padding: "tile", input_name: "wave", class_order: ["spoof", "bonafide"],
@@ -158,6 +185,7 @@ function checkedContract(given) {
   const isCountOrNull = (value) => value === null || isCount(value);
   const isMapping = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
   const { outputs, calibration, batch } = contract;
+  checkLines(contract, isMapping);
   const checks = [
     [
       Number.isSafeInteger(contract.sample_rate_hz) &&

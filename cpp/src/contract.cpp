@@ -51,9 +51,7 @@ class Reader {
     if (!given.is_object()) throw refuse("its contract is no JSON object.");
     Json values = Json::object();
     for (const char* key : kTexts) {
-      if (!given.contains(key)) continue;
-      if (!given[key].is_string()) throw refuse(std::string("the contract's ") + key + " is no text.");
-      values[key] = given[key];
+      if (given.contains(key)) values[key] = line(given[key], key);
     }
     for (const char* key : kJsons) {
       if (given.contains(key)) values[key] = given[key];
@@ -93,8 +91,20 @@ class Reader {
     return values[key];
   }
 
+  // What people and programs take for one line, and print as it is.
+  std::string line(const Json& value, const std::string& what) const {
+    if (!value.is_string()) throw refuse("the contract's " + what + " is " + shown(value) + "; it must be a text.");
+    auto text = value.get<std::string>();
+    if (!is_line(text)) {
+      throw refuse("the contract's " + what + " is " + shown(value) + "; it must be one line of text.",
+                   "export the model again");
+    }
+    return text;
+  }
+
+  // In ASCII, so that no text of a file steers the terminal that shows the message.
   static std::string shown(const Json& value) {
-    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
     return text.size() > 60 ? text.substr(0, 57) + "..." : text;
   }
 
@@ -116,6 +126,23 @@ class Reader {
 
   std::string name_;
 };
+
+void check_lines(const Json& values, const Reader& reader) {
+  for (const char* key : kTexts) {
+    if (values.contains(key)) reader.line(values[key], key);
+  }
+  if (values.contains("fp32_nodes")) {
+    const Json& nodes = values["fp32_nodes"];
+    if (!nodes.is_array()) throw reader.refuse("the contract's fp32_nodes is " + Reader::shown(nodes) + ".");
+    for (const auto& node : nodes) reader.line(node, "fp32_nodes");
+  }
+  for (const char* key : {"outputs", "thresholds", "tools"}) {
+    for (const auto& [name, value] : reader.mapping(values, key).items()) {
+      reader.line(name, std::string("name in ") + key);
+      if (key != std::string("thresholds")) reader.line(value, key + ("[" + Reader::shown(name) + "]"));
+    }
+  }
+}
 
 void check_words(const Json& values, const Reader& reader) {
   if (const auto padding = values.value("padding", std::string("tile")); padding != "tile") {
@@ -180,9 +207,7 @@ std::optional<StreamLayout> stream_of(const Json& values, const Contract& contra
   layout.state_size = stream_size(given, "state_size", 1, kMaxStateSize, reader);
   for (const char* key : {"n_frames", "shared_frames"}) stream_size(given, key, 1, longest, reader);
   const auto name_of = [&](const char* key, const char* otherwise) {
-    const Json value = given.contains(key) ? given[key] : Json(otherwise);
-    if (!value.is_string()) throw reader.refuse(std::string("the contract's stream.") + key + " is no name.");
-    return value.get<std::string>();
+    return reader.line(given.contains(key) ? given[key] : Json(otherwise), std::string("stream.") + key);
   };
   layout.state_input = name_of("state_input", "state");
   layout.state_output = name_of("state_output", "next_state");
@@ -199,7 +224,7 @@ std::optional<StreamLayout> stream_of(const Json& values, const Contract& contra
 }
 
 void check_schema(const std::string& schema, const Reader& reader) {
-  if (schema != kSchema && schema != kStreamSchema) {
+  if (reader.line(schema, "schema") != kSchema && schema != kStreamSchema) {
     throw reader.refuse("The model's contract is '" + schema + "'; this version reads '" + kSchema + "' and '" +
                             kStreamSchema + "'.",
                         "use the version of aasist-deploy that wrote the file, or export it again");
@@ -209,6 +234,7 @@ void check_schema(const std::string& schema, const Reader& reader) {
 // Of the version that was checked.
 Contract contract_of(const Json& values, const Reader& reader) {
   reader.check_required(values);
+  check_lines(values, reader);
   check_words(values, reader);
 
   Contract contract;
@@ -235,7 +261,7 @@ Contract contract_of(const Json& values, const Reader& reader) {
     if (!batch[1].is_null()) contract.largest_batch = reader.whole(batch[1], "largest batch");
   }
   for (const auto& [output, meaning] : reader.mapping(values, "outputs").items()) {
-    contract.outputs[output] = meaning.is_string() ? meaning.get<std::string>() : Reader::shown(meaning);
+    contract.outputs[output] = meaning.get<std::string>();
   }
   if (contract.outputs.count("score") == 0 && contract.outputs.count("logits") == 0) {
     throw reader.refuse("the model gives no score: its outputs are " + Reader::shown(values["outputs"]) + ".");
@@ -252,6 +278,16 @@ Contract contract_of(const Json& values, const Reader& reader) {
 }
 
 }  // namespace
+
+bool is_line(const std::string& text) {
+  const auto byte = [&text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (byte(i) < 0x20 || byte(i) == 0x7F) return false;
+    if (byte(i) == 0xC2 && byte(i + 1) >= 0x80 && byte(i + 1) < 0xA0) return false;  // U+0080 to U+009F
+    if (byte(i) == 0xE2 && byte(i + 1) == 0x80 && (byte(i + 2) | 1U) == 0xA9) return false;  // U+2028, U+2029
+  }
+  return true;
+}
 
 size_t Contract::window_of(size_t n) const {
   if (n_samples) return static_cast<size_t>(*n_samples);

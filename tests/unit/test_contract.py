@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
@@ -16,7 +16,11 @@ from aasist_deploy.contract import SCHEMA, ModelContract, read_contract
 from aasist_deploy.errors import ModelFileError
 from aasist_deploy.onnx_file import parse_onnx
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 HERE = Path("model.onnx")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CONTRACT = ModelContract(
     architecture="AASIST",
     config={"architecture": "AASIST", "nb_samp": 64_600},
@@ -27,29 +31,33 @@ CONTRACT = ModelContract(
     checkpoint_sha256="ab" * 32,
 )
 SIZES = st.integers(1, 10**6)
-NAMES = st.text(min_size=1, max_size=8)
+# One line of text: no control character, no separator of lines, no half of a character.
+CHARACTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+LINES = st.text(CHARACTERS)
+NAMES = st.text(CHARACTERS, min_size=1, max_size=8)
+TEXTS = st.text()
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 CONTRACTS = st.builds(
     ModelContract,
-    architecture=st.text(),
-    config=st.dictionaries(NAMES, st.none() | NUMBERS | st.lists(SIZES) | st.text()),
+    architecture=LINES,
+    config=st.dictionaries(TEXTS, st.none() | NUMBERS | st.lists(SIZES) | TEXTS),
     sample_rate_hz=SIZES,
     n_samples=st.none() | SIZES,
     min_samples=SIZES,
     max_samples=st.none() | SIZES,
-    outputs=st.dictionaries(NAMES, st.text()).map(lambda d: {**d, "logits": "x"}),
-    checkpoint_sha256=st.text(),
-    graph_sha256=st.text(),
+    outputs=st.dictionaries(NAMES, LINES).map(lambda d: {**d, "logits": "x"}),
+    checkpoint_sha256=LINES,
+    graph_sha256=LINES,
     class_order=st.lists(NAMES).map(tuple),
-    score=st.text(),
+    score=LINES,
     precision=NAMES,
     fp32_nodes=st.lists(NAMES).map(tuple),
-    topk=st.dictionaries(NAMES, st.text() | st.dictionaries(NAMES, NUMBERS)),
+    topk=st.dictionaries(TEXTS, TEXTS | st.dictionaries(TEXTS, NUMBERS)),
     batch=st.tuples(SIZES, st.none() | SIZES),
     calibration=st.none()
     | st.fixed_dictionaries({"scale": st.floats(1e-6, 1e6), "offset": NUMBERS}),
     thresholds=st.dictionaries(NAMES, NUMBERS),
-    tools=st.dictionaries(NAMES, st.text()),
+    tools=st.dictionaries(NAMES, LINES),
 )
 
 
@@ -180,6 +188,81 @@ def test_damage_anywhere_raises_one_error_or_leaves_the_graph_whole(
     with suppress(ModelFileError):
         _, file = read_contract(path)
         assert file.graph_sha256 == parse_onnx(original, HERE).graph_sha256
+
+
+NO_LINES = ["\n", "\r", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\u2029"]
+HALF = "\ud800"  # half a character, which JSON can hold
+TEXT_FIELDS = ("architecture", "checkpoint_sha256", "input_name", "precision", "score")
+LIST_FIELDS = ("class_order", "fp32_nodes")
+MAPPINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "name in outputs": lambda text: {"outputs": {"score": "x", text: "y"}},
+    "name in thresholds": lambda text: {"thresholds": {text: 0.5}},
+    "name in tools": lambda text: {"tools": {text: "1.0"}},
+    "outputs['score']": lambda text: {"outputs": {"score": text}},
+    "tools['torch']": lambda text: {"tools": {"torch": text}},
+}
+# Each text that people and programs take for one line.
+PLACES = (*TEXT_FIELDS, *LIST_FIELDS, *MAPPINGS)
+
+
+def put(place: str, text: Any) -> dict[str, Any]:
+    """Fields of a contract with the text in its place."""
+    if place in MAPPINGS:
+        return MAPPINGS[place](text)
+    return {place: text if place in TEXT_FIELDS else ["a", text]}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_text_of_more_than_one_line_is_refused_when_read_and_when_made(place: str) -> None:
+    plain = json.loads(json.dumps(CONTRACT.to_dict()))
+    for one in [*NO_LINES, HALF]:
+        changes = put(place, f"AASIST{one}# evil")
+        with pytest.raises(ModelFileError) as raised:
+            replace(CONTRACT, **changes)
+        assert f"The contract's {place} is 'AASIST" in str(raised.value)
+        assert f"the character U+{ord(one):04X}; it must be one line" in str(raised.value)
+        assert str(raised.value).isprintable()
+        with pytest.raises(ModelFileError, match=r"model\.onnx: The contract's .*one line of text"):
+            ModelContract.from_dict({**plain, **changes}, HERE)
+        metadata = {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in changes.items()
+        }
+        with pytest.raises(ModelFileError, match=r"model\.onnx: The contract's .*one line of text"):
+            ModelContract.from_metadata({**CONTRACT.to_metadata(), **metadata}, HERE)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_schema_of_the_document_draws_the_same_line(place: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="needs the group dev")
+    schema = json.loads((DOCS / "schemas" / "contract.schema.json").read_text())
+    valid = jsonschema.Draft202012Validator(schema).is_valid
+    plain = {**json.loads(json.dumps(CONTRACT.to_dict())), "graph_sha256": "ab" * 32}
+    assert valid(plain)
+    free = place not in ("score", "checkpoint_sha256")  # of a fixed form anyhow
+    for one in [*NO_LINES, HALF]:
+        assert not valid({**plain, **put(place, f"a{one}b")})
+        assert not valid({**plain, **put(place, f"a{one}")})
+    assert valid({**plain, **put(place, "AASIST größer \u200f")}) == free
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_line_may_hold_letters_of_any_script(place: str) -> None:
+    for text in ("AASIST größer", "\u4e2d\u6587", "a\u200fb", "\U0001f50a", "<b>|`'\"", " "):
+        replace(CONTRACT, **put(place, text))
+
+
+@pytest.mark.parametrize("place", [one for one in PLACES if not one.startswith("name in")])
+def test_what_is_no_text_is_refused(place: str) -> None:
+    for value in (3, None, ["a"], {"b": 1.5}):
+        with pytest.raises(ModelFileError, match="it must be a text"):
+            replace(CONTRACT, **put(place, value))
+
+
+def test_texts_of_the_configuration_may_have_lines() -> None:
+    """A network of one's own may take them; they are shown as JSON, never as they are."""
+    contract = replace(CONTRACT, config={"prompt": "two\nlines\x1b"})
+    assert ModelContract.from_metadata(contract.to_metadata(), HERE) == contract
 
 
 @given(st.sampled_from(sorted(CONTRACT.to_metadata())), st.text())

@@ -18,6 +18,7 @@ import soundfile
 
 from aasist_deploy.export.web_bundle import _SOURCES
 from aasist_deploy.onnx_file import parse_onnx, with_metadata
+from tests.unit.test_contract import HALF, NO_LINES, PLACES, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,10 @@ def test_any_damage_gives_a_result_or_an_error_of_the_page(fuzz: Callable[..., A
 CUT = "…"
 MODEL_FINDS: dict[str, tuple[dict[str, str], str]] = {
     "outputs that are no mapping": ({"outputs": "true"}, "says outputs is true;"),
-    "score as a prototype": ({"outputs": '{"__proto__": {"score": 1}}'}, "says outputs is"),
+    "score as a prototype": (
+        {"outputs": '{"__proto__": {"score": 1}}'},
+        'outputs["__proto__"] is {',
+    ),
     "no thresholds": ({"thresholds": "null"}, "says thresholds is null;"),
     "a value of many letters": ({"min_samples": json.dumps("x" * 50_000)}, f"xx{CUT}; this page"),
     "another schema, of many letters": ({"schema": "x" * 50_000}, f"xx{CUT}; this page"),
@@ -140,6 +144,31 @@ def test_what_fuzzing_found_in_models_is_mended(fuzz: Callable[..., Any]) -> Non
     assert found["finds"] == []
     for outcome, text in zip(found["kept"], said, strict=True):
         assert text in outcome
+
+
+def test_texts_of_more_than_one_line_are_refused_as_in_python(fuzz: Callable[..., Any]) -> None:
+    file = parse_onnx(MODELS[0].read_bytes(), MODELS[0])
+    kept, said = [], []
+    for place in PLACES:
+        for one in [*NO_LINES, HALF, "\u00a0", "\u2027", "\u202a", "\U0001f50a", " "]:
+            for name, value in put(place, f"a{one}b").items():
+                if isinstance(value, str) and one == HALF:
+                    continue  # metadata is UTF-8, which has none
+                text = value if isinstance(value, str) else json.dumps(value)
+                content = with_metadata(file, {**file.metadata, name: text})
+                kept.append({"kind": "model", "file": text_of(content)})
+                refused = one in (*NO_LINES, HALF)
+                where = place.replace("'", '"')
+                said.append(f"says {where} is " if refused else "result")
+    found = fuzz(kept=kept)
+    assert found["finds"] == []
+    for outcome, text in zip(found["kept"], said, strict=True):
+        if text == "result":  # of class_order the page knows one alone
+            assert outcome == "result" or "says class_order is" in outcome
+            assert "one line" not in outcome
+        else:
+            assert text in outcome
+            assert "must be one line of text" in outcome
 
 
 @pytest.mark.parametrize("rate_hz", [1_535_999, 47_999, 1_001])
