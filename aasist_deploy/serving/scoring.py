@@ -16,7 +16,7 @@ from aasist_deploy.engines.base import BaseEngine
 from aasist_deploy.errors import AudioError
 from aasist_deploy.inputs import AudioInput
 from aasist_deploy.pipeline import ScoredFile, score_files
-from aasist_deploy.pipeline.stages import Wanted
+from aasist_deploy.pipeline.stages import Wanted, let_go
 from aasist_deploy.serving.batching import AbandonedError, DynamicBatcher
 
 if TYPE_CHECKING:
@@ -227,9 +227,7 @@ class _Bounded:
                     )
                 yield piece
         finally:
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                close()
+            let_go(pieces)
 
     def close(self) -> None:
         """The decoders are the server's."""

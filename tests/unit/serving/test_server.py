@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import sys
 import threading
@@ -21,7 +22,7 @@ from aasist_deploy.pipeline.stages import Piece
 from aasist_deploy.serving import app, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     Wav = Callable[..., bytes]
 
@@ -210,14 +211,20 @@ def test_no_more_is_decoded_than_shows_that_a_file_is_too_long(serve: Any, wav: 
 
         def pieces(self, _source: Any, wanted: Any) -> Any:
             wanted_samples.append(wanted.max_samples)
+            begun.append(self.endless())
+            return begun[-1]
+
+        def endless(self) -> Iterator[Piece]:
             while True:
                 given.append(1)
                 yield Piece(np.zeros(1_000, np.float32))
 
+    begun: list[Any] = []  # held here, so that only a decoder that is let go of ends
     server = serve(decoders=Endless(), warm=False, max_seconds=1.0)
     assert server.raw(wav(0.1), "?windows=all").status == 413
     assert len(given) == 17
     assert wanted_samples == [16_001]
+    assert [inspect.getgeneratorstate(one) for one in begun] == ["GEN_CLOSED"]
 
 
 def test_more_windows_than_allowed_get_413(serve: Any, wav: Wav) -> None:
