@@ -44,6 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
+def pytest_collection_finish() -> None:
+    """Networks that tests run themselves run as those of an engine do."""
+    if "torch" in sys.modules:
+        from aasist_deploy.models import keep_freed_memory
+
+        keep_freed_memory()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of published weights, real audio and reference outputs beside the checkout."""

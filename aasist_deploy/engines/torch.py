@@ -63,6 +63,8 @@ class TorchEngine(BaseEngine):
     ) -> None:
         check_threads(threads)
         self._device = _device(device)
+        if self._device.type == "cpu":
+            models.keep_freed_memory()
         checkpoint = models.load_checkpoint(path, config, code=code)
         if threads is not None:
             torch.set_num_threads(threads)

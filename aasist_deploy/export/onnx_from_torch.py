@@ -29,7 +29,7 @@ from aasist_deploy.export.options import OUTPUTS, ExportOptions
 from aasist_deploy.export.precision import GateReport, PrecisionOptions, lower_file, require_gate
 from aasist_deploy.export.self_check import self_check
 from aasist_deploy.export.shape_lint import Sizes, trace
-from aasist_deploy.models import Aasist
+from aasist_deploy.models import Aasist, keep_freed_memory
 from aasist_deploy.models.aasist import samples_of_nodes
 from aasist_deploy.onnx_file import parse_onnx
 
@@ -127,6 +127,7 @@ def export_onnx(
     if options.n_samples == "trained":
         options = replace(options, n_samples=checkpoint.model.n_samples)
     _check_length(checkpoint.model, options)
+    keep_freed_memory()
     with _temporary_beside(path) as temporary:
         model = onnx_from_torch(checkpoint, options)
         contract = _write(model, checkpoint, options, temporary)

@@ -4,6 +4,7 @@ An architecture is found by the name its configuration gives (`model_config.arch
 """
 
 from aasist_deploy.models.aasist import Aasist, AasistConfig
+from aasist_deploy.models.allocator import keep_freed_memory
 from aasist_deploy.models.build import build_model
 from aasist_deploy.models.checkpoints import Checkpoint, load_checkpoint, read_config, save_weights
 from aasist_deploy.models.custom import CustomNetwork
@@ -22,6 +23,7 @@ __all__ = [
     "RawNet2",
     "RawNet2Config",
     "build_model",
+    "keep_freed_memory",
     "load_checkpoint",
     "read_config",
     "save_weights",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from aasist_deploy.errors import OutputError, TrainingError
-from aasist_deploy.models import save_weights
+from aasist_deploy.models import keep_freed_memory, save_weights
 from aasist_deploy.textfile import write_text_atomically
 from aasist_deploy.trainer.averaging import update_batch_norm
 from aasist_deploy.trainer.dev import DevFigures, figures_of, outputs_of, write_dev_scores
@@ -90,6 +90,7 @@ def train(
     """
     out = Path(out)
     device = choose_device(recipe.training.device)
+    keep_freed_memory()
     with (
         joined_world(device) as world,
         arithmetic(recipe.training),
