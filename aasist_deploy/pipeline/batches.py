@@ -2,7 +2,9 @@
 
 Files are scored in groups. A group starts with an empty batch and ends with the file that fills
 one, so which windows share a batch depends only on where the group starts. A run that goes on at
-the start of a group therefore computes the bits that an uninterrupted run computes.
+the start of a group therefore computes the bits that an uninterrupted run computes. Groups also end
+where a chunk of inputs does, whatever is in the files, so that machines that know nothing of each
+other's chunks form the same batches.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from aasist_deploy.pipeline.stages import Decoders, Piece, Wanted, let_go
 from aasist_deploy.pipeline.windows import Cutter, WindowRule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,8 +42,7 @@ Wave = TypeVar("Wave")
 
 DEFAULT_BATCH: Final = 8  # of an engine that does not say what is best for it
 
-# A group ends after so many times the batch, however few of its files could be decoded.
-_FILES_PER_WINDOW: Final = 16
+_LEAST_FILES: Final = 8  # of a chunk: what a task of a cluster costs is shared by its files
 
 
 class Described(Protocol):
@@ -72,7 +73,7 @@ class Scorer(Described, Protocol):
         ...
 
     def groups(
-        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
+        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int, before: int = 0
     ) -> Generator[list[ScoredFile], None, None]:
         """Rows of all files in their order, in groups that each start with an empty batch.
 
@@ -82,6 +83,7 @@ class Scorer(Described, Protocol):
             sources: What to score; it is read only a little ahead.
             rule: Which windows are scored.
             batch: Windows scored together; a variable-length model scores one at a time.
+            before: How many inputs came before these, in groups that are done.
 
         Raises:
             UsageError: the rule does not fit the model.
@@ -149,41 +151,49 @@ def windows_of(
     file.cut = rule.n_windows == 1 and cutter.n_samples > last
 
 
+def files_per_chunk(batch: int) -> int:
+    """How many inputs a chunk has: those of full batches, where each has one window."""
+    return batch * math.ceil(_LEAST_FILES / batch)
+
+
+class Step(NamedTuple, Generic[Wave]):
+    """What `grouped` comes to next.
+
+    Attributes:
+        windows: A batch, each window with its file; none if the group ends with a batch.
+        group: The files of a group, all of whose windows were given, or None.
+    """
+
+    windows: list[tuple[HeardFile, Wave]]
+    group: list[HeardFile] | None
+
+
 def grouped(
-    files: Iterable[tuple[HeardFile, Iterable[Wave]]],
-    batch: int,
-    score: Callable[[list[tuple[HeardFile, Wave]]], None],
-) -> Iterator[list[HeardFile]]:
+    files: Iterable[tuple[HeardFile, Iterable[Wave]]], batch: int, before: int = 0
+) -> Iterator[Step[Wave]]:
     """Put files into groups, and the windows of each group into batches.
 
     Args:
         files: Each with its windows, in order; a file is complete when its windows are exhausted.
         batch: Windows scored together.
-        score: Takes each batch, at most `batch` windows, and will see to the scores of its files.
-
-    Yields:
-        The files of a group, once all its batches were given to `score`.
+        before: How many files came before these.
     """
     group: list[HeardFile] = []
     waiting: list[tuple[HeardFile, Wave]] = []
-    n_windows = 0
-    for file, waves in files:
+    n_windows, chunk = 0, files_per_chunk(batch)
+    for place, (file, waves) in enumerate(files, start=before + 1):
         group.append(file)
         for wave in waves:
             waiting.append((file, wave))
             n_windows += 1
             if len(waiting) == batch:
-                score(waiting)
+                yield Step(waiting, None)
                 waiting = []
-        if n_windows >= batch or len(group) >= batch * _FILES_PER_WINDOW:
-            if waiting:
-                score(waiting)
-            yield group
+        if n_windows >= batch or place % chunk == 0:
+            yield Step(waiting, group)
             group, waiting, n_windows = [], [], 0
-    if waiting:
-        score(waiting)
     if group:
-        yield group
+        yield Step(waiting, group)
 
 
 def row_of(file: HeardFile, rule: WindowRule, calibration: Calibration | None) -> ScoredFile:
@@ -248,7 +258,7 @@ class LocalScorer:
         self._batch: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     def groups(
-        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int
+        self, sources: Iterable[AudioInput], *, rule: WindowRule, batch: int, before: int = 0
     ) -> Generator[list[ScoredFile], None, None]:
         """See `Scorer`."""
         contract = self.contract
@@ -261,8 +271,11 @@ class LocalScorer:
                 (file, windows_of(pieces, contract, rule, file) if file.error is None else ())
                 for file, pieces in started
             )
-            for group in grouped(files, batch, self._score):
-                yield [row_of(file, rule, calibration) for file in group]
+            for windows, group in grouped(files, batch, before):
+                if windows:
+                    self._score(windows)
+                if group is not None:
+                    yield [row_of(file, rule, calibration) for file in group]
 
     def _started(
         self, sources: Iterable[AudioInput], wanted: Wanted, ahead: int

@@ -75,7 +75,8 @@ def append_rows(
             yield source
 
     # Closed here whatever ends the run, so that nothing is decoded when the decoders are closed.
-    with closing(scorer.groups(stamped(), rule=rule, batch=batch)) as groups:
+    before = file.reached.n_inputs
+    with closing(scorer.groups(stamped(), rule=rule, batch=batch, before=before)) as groups:
         for group in groups:
             failed = failed_rows(group, on_error, file.reached.n_inputs)
             for _ in group:

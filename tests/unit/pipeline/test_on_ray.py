@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import sys
@@ -15,6 +16,7 @@ import soundfile
 from typer.testing import CliRunner
 
 pytest.importorskip("ray", reason="needs the extra ray")
+pytest.importorskip("pandas", reason="needs the extra ray")
 pytest.importorskip("onnx", reason="needs the package onnx, to write a model")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
@@ -23,17 +25,34 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs
 from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
-from aasist_deploy.pipeline.on_ray import FILES_PER_TASK, RayScorer, tasks_at_once
+from aasist_deploy.pipeline.batches import files_per_chunk
+from aasist_deploy.pipeline.isolated import can_isolate
+from aasist_deploy.pipeline.on_ray import RayScorer
 from aasist_deploy.pipeline.ray_connection import ray_cluster, require_listener
 from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Ray Data sets options of its own that it calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")
+
 OPTIONS = {"threads": 1}
-N = 50  # more than three tasks of files
+N = 50  # several chunks
 BAD = {5, 17, 18}
+DEADLY = """
+from aasist_deploy.pipeline import decode_worker
+sound_of = decode_worker.sound_of
+
+def deadly(source, wanted):
+    if source.path.name == "deadly.wav":
+        decode_worker.os._exit(7)
+    return sound_of(source, wanted)
+
+decode_worker.sound_of = deadly
+decode_worker.serve(int(decode_worker.sys.argv[1]), int(decode_worker.sys.argv[2]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +107,6 @@ def test_rows_and_groups_are_those_of_one_process(
     assert list(scorer.groups(sources, rule=rule, batch=batch)) == expected
     assert sum(len(group) for group in expected) == N + 1
     assert sum(row.score is None for group in expected for row in group) == len(BAD) + 1
-
-
-def test_no_task_of_decoding_waits_for_a_core(scorer: RayScorer) -> None:
-    """It could wait for those of later files, and they for it."""
-    assert scorer._decode_tasks == 2  # the cluster's cores
-    assert [tasks_at_once(n, 4.0) for n in (None, 1, 4, 50)] == [4, 1, 4, 4]
-    assert tasks_at_once(8, 0.5) == 1
 
 
 def test_audio_in_archives_is_scored(scorer: RayScorer, paths: list[Path], tmp_path: Path) -> None:
@@ -169,39 +181,91 @@ def test_endless_inputs_are_read_a_bounded_number_ahead(
     groups: Any = scorer.groups(read, rule=FIRST, batch=4)
     assert len(next(groups)) == 4
     groups.close()
-    assert next(n_read) <= 12 * FILES_PER_TASK
+    assert next(n_read) <= 20 * files_per_chunk(4)
 
 
-def test_run_that_is_dropped_after_the_end_of_its_cluster_begins_no_other(
+def test_run_that_is_left_open_is_ended_before_its_cluster(
     scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is left of it would begin another cluster, to end there."""
     groups: Any = scorer.groups(map(AudioInput, paths), rule=FIRST, batch=4)
     next(groups)
-    asked: list[object] = []
-    monkeypatch.setattr(scorer._ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(scorer._ray, "cancel", asked.append)
-    groups.close()
-    assert asked == []
+    ended: list[bool] = []
+    with monkeypatch.context() as patch:  # as if it were not there yet, and this one began it
+        patch.setattr(scorer._ray, "is_initialized", lambda: False)
+        patch.setattr(scorer._ray, "init", lambda **_: None)
+        cluster = ray_cluster(None)
+        cluster.__enter__()
+    monkeypatch.setattr(scorer._ray, "shutdown", lambda: ended.append(groups.gi_frame is None))
+    cluster.__exit__(None, None, None)
+    assert ended == [True]
 
 
-@pytest.mark.usefixtures("_cluster")
+@pytest.mark.skipif(not can_isolate(), reason="no processes for decoding on this system")
+@pytest.mark.parametrize("rule", [FIRST, WindowRule(n_windows=None)], ids=["first", "all"])
 def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
-    model: Path, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rule: WindowRule,
+    scorer: RayScorer,
+    paths: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def deadly(sources: Any, job: Any) -> Any:  # given to Ray by value, not by the name of a module
-        for source in sources:
-            if source.path.name == "deadly.wav":
-                os._exit(1)
-            yield from ray_worker.decoded([source], job)
+    def deadly(row: Any, job: Any) -> Any:  # given to Ray by value, not by the name of a module
+        from aasist_deploy.pipeline import isolated, ray_worker
+
+        command = (sys.executable, "-c", DEADLY)
+        there: Any = ray_worker  # of Ray's process
+        there._decoders = lambda _: isolated.InProcesses(1, command=command)
+        yield from ray_worker.decoded(row, job)
 
     monkeypatch.setattr(on_ray, "decoded", deadly)
     (tmp_path / "deadly.wav").write_bytes(paths[0].read_bytes())
     sources = [*paths[:4], tmp_path / "deadly.wav", *paths[6:9]]
-    scorer = RayScorer(model, "onnx", OPTIONS)
-    rows = [r for g in scorer.groups(map(AudioInput, sources), rule=FIRST, batch=3) for r in g]
+    rows = [r for g in scorer.groups(map(AudioInput, sources), rule=rule, batch=3) for r in g]
     assert [row.path for row in rows] == sources
     assert [row.path.name for row in rows if row.error] == ["deadly.wav"]
-    assert "deadly.wav ended 2 processes that decoded it" in str(rows[4].error)
+    assert "deadly.wav ended 2 processes that decoded it (exit code 7" in str(rows[4].error)
+
+
+def test_engine_whose_process_is_killed_is_started_again_and_no_row_is_lost(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every engine that meets the sixth batch first ends its process."""
+    met = tmp_path / "met"
+
+    class Mortal(ray_worker.Scoring):
+        def __call__(self, row: Any) -> Any:
+            if row["chunk"] == 3 and not met.exists():
+                met.touch()
+                os._exit(1)
+            return super().__call__(row)
+
+    sources = list(map(AudioInput, paths))
+    expected = list(scorer.groups(sources, rule=FIRST, batch=4))
+    monkeypatch.setattr(on_ray, "Scoring", Mortal)
+    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == expected
+    assert met.exists()
+
+
+def test_engine_on_another_device_is_refused_before_its_scores_are_used(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = dataclasses.replace(scorer._opened, device="cpu, 64 threads")
+    monkeypatch.setattr(scorer, "_opened", other)
+    with pytest.raises(UsageError, match=r"different devices.*64 threads") as raised:
+        list(scorer.groups(map(AudioInput, paths), rule=FIRST, batch=4))
+    assert "--threads" in str(raised.value.fix)
+
+
+def test_fault_in_a_stage_is_raised_as_what_it_is(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(row: Any, job: Any) -> Any:
+        raise ZeroDivisionError(f"{row['chunk']} {job.batch}")
+
+    monkeypatch.setattr(on_ray, "decoded", faulty)
+    with pytest.raises(scorer._ray.exceptions.UserCodeException, match=r"ZeroDivisionError: \d 4"):
+        list(scorer.groups(map(AudioInput, paths), rule=FIRST, batch=4))
 
 
 @pytest.mark.usefixtures("_cluster")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from aasist_deploy import journal
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.inputs import AudioInput
 from aasist_deploy.journal import journal_of
@@ -30,7 +29,7 @@ NAMES = [f"{i}, a\n.wav" if i % 5 == 0 else f"{i}.wav" for i in range(N)]
 
 @pytest.fixture(autouse=True)
 def _sync_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SYNC_EVERY_S", 0.0)
+    monkeypatch.setattr("aasist_deploy.journal._writing.SYNC_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -87,8 +86,8 @@ def test_run_that_breaks_anywhere_and_is_resumed_gives_the_bytes_of_a_whole_run(
             run(output, fail_at=fail_at)
         again = run(output, resume=True)
         assert (again.n_inputs, again.n_failed) == (N, len(BAD))
-        # Groups of three windows, of 22 good files among 26.
-        assert again.n_before == {1: 0, 3: 3, 8: 7, 12: 15, 21: 25}[fail_at]
+        # Groups of three windows, of 22 good files among 26, in chunks of nine files.
+        assert again.n_before == {1: 0, 3: 3, 8: 9, 12: 13, 21: 25}[fail_at]
         assert output.read_bytes() == whole.read_bytes()
 
 
@@ -97,7 +96,7 @@ def test_rows_of_a_run_that_breaks_are_whole(run: Callable[..., Outcome], tmp_pa
         run(tmp_path / "x.csv", fail_at=8)
     with (tmp_path / "x.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [Path(row["path"]).name for row in rows] == NAMES[:7]
+    assert [Path(row["path"]).name for row in rows] == NAMES[:9]
     assert all(row["window"] == "first 800" for row in rows)
 
 
@@ -142,7 +141,7 @@ def test_input_that_changed_after_it_was_scored_is_noticed(
         paths[2].unlink()
     else:
         soundfile.write(paths[2], np.zeros(1_001, np.float32), 16_000, subtype="FLOAT")
-    with pytest.raises(UsageError, match=r"first 7 inputs.* have changed since"):
+    with pytest.raises(UsageError, match=r"first 9 inputs.* have changed since"):
         run(tmp_path / "x.csv", resume=True)
 
 

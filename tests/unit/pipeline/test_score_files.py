@@ -14,7 +14,14 @@ import soundfile
 
 from aasist_deploy.audio import read_audio
 from aasist_deploy.inputs import AudioInput
-from aasist_deploy.pipeline import ScoredFile, score_files, window_rule
+from aasist_deploy.pipeline import (
+    FIRST,
+    InThreads,
+    LocalScorer,
+    ScoredFile,
+    score_files,
+    window_rule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,12 +79,32 @@ def test_rows_keep_the_order_of_the_input_with_failures_between(
             assert row.seconds == 0.05
 
 
-def test_engine_gets_full_batches_whatever_fails_between(
+def test_engine_gets_full_batches_of_each_chunk_whatever_fails_between(
     mixed: list[Path], fake_engine: Any
 ) -> None:
     engine = fake_engine()
     list(score_files(engine, mixed, batch=4))
-    assert engine.batches == [4, 4, 4, 4, 1]  # 17 of the 24 files are good
+    assert engine.batches == [4, 2, 4, 2, 4, 1]  # of 8 files each, 6, 6 and 5 are good
+
+
+def test_batches_are_those_of_a_whole_run_wherever_it_goes_on(
+    mixed: list[Path], fake_engine: Any
+) -> None:
+    """Chunks are counted from the first input, not from where a run goes on."""
+    whole = fake_engine()
+    groups = list(LocalScorer(whole, InThreads(), 2).groups(_inputs(mixed), rule=FIRST, batch=3))
+    before = 0
+    for done, group in enumerate(groups):
+        before += len(group)
+        later = fake_engine()
+        scorer = LocalScorer(later, InThreads(), 2)
+        left = scorer.groups(_inputs(mixed[before:]), rule=FIRST, batch=3, before=before)
+        assert list(left) == groups[done + 1 :]
+        assert later.batches == whole.batches[len(whole.batches) - len(later.batches) :]
+
+
+def _inputs(paths: list[Path]) -> list[AudioInput]:
+    return [AudioInput(path) for path in paths]
 
 
 def test_no_files_give_no_rows(fake_engine: Any) -> None:
