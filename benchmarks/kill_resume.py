@@ -31,8 +31,8 @@ from tests.cli.tiny_model import write_tiny_model
 N_FILES: Final = 1_500
 # The journal is synced once a second; these runs take a few.
 START: Final = """
-from aasist_deploy import journal
-journal.SYNC_EVERY_S = 0.05
+from aasist_deploy.journal import _writing
+_writing.SYNC_EVERY_S = 0.05
 from aasist_deploy.cli import main
 main()
 """

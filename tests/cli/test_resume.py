@@ -32,8 +32,8 @@ import os, resource, signal, sys
 if limit := int(os.environ["FILE_LIMIT"]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
-from aasist_deploy import journal
-journal.SYNC_EVERY_S = 0.05  # so that short runs are certain of something
+from aasist_deploy.journal import _writing
+_writing.SYNC_EVERY_S = 0.05  # so that short runs are certain of something
 from aasist_deploy.cli import main
 main()
 """

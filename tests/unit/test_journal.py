@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aasist_deploy import journal
 from aasist_deploy.errors import OutputError, UsageError
-from aasist_deploy.journal import chained, journal_of, open_journaled, read_journal
+from aasist_deploy.journal import JournaledFile, chained, journal_of, open_journaled, read_journal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,7 @@ def write(path: Path, *, resume: bool, run: dict[str, Any] = RUN) -> None:
 
 @pytest.fixture(autouse=True)
 def _sync_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "SYNC_EVERY_S", 0.0)
+    monkeypatch.setattr("aasist_deploy.journal._writing.SYNC_EVERY_S", 0.0)
 
 
 def cut_run(path: Path, monkeypatch: pytest.MonkeyPatch, n_writes: int, part: float) -> bool:
@@ -57,7 +56,7 @@ def cut_run(path: Path, monkeypatch: pytest.MonkeyPatch, n_writes: int, part: fl
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write_part)
-        patch.setattr(journal.JournaledFile, "close", gone)
+        patch.setattr(JournaledFile, "close", gone)
         try:
             write(path, resume=True)
         except CutError:

@@ -1,182 +1,25 @@
-"""A file that grows row by row, and beside it a journal of how far the rows are certain.
-
-The journal is `OUTPUT.journal`: first a line that says which run this is, then a line whenever the
-rows before it are on disk. Both files are only appended to, the rows first, and each is synced
-before the next is touched. Whatever cuts a run off (a signal, the power, a full disk), the last
-line of the journal that is whole is true; what the output holds beyond it is dropped and made
-again.
-
-The scan of long recordings keeps places within an input and figures of those that are done in its
-journal (`streaming.journal`); lines, checks and the name of the file are the same, from here.
-"""
+"""An output and its journal, written so that the journal never says too much."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import OutputError, UsageError
+from aasist_deploy.journal._lines import journal_of, line_of, whole_entries, write_all
+from aasist_deploy.journal._reading import SCHEMA, Reached, check_output, differences, read_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-SCHEMA: Final = "aasist-deploy/journal/1"
-SYNC_EVERY_S: Final = (
-    1.0  # what a cut run computes again; syncing each batch would slow fast models
-)
-_BLOCK: Final = 1 << 20
-_LONG: Final = 300  # characters of a phrase that is still read
-_MOST: Final = 2**53  # of bytes and rows, in JSON that every reader takes
-_KINDS: Final = {"int": int, "str": str, "bool": bool}  # of the fields of Reached
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """How far a run has come.
-
-    Attributes:
-        n_inputs: Inputs whose rows are in the output.
-        n_failed: Of them, those without a score.
-        n_bytes: Length of the output with these rows.
-        crc32: Of these bytes.
-        inputs: Hash of what these inputs were, in their order (`chained`).
-        done: There are no further inputs.
-    """
-
-    n_inputs: int = 0
-    n_failed: int = 0
-    n_bytes: int = 0
-    crc32: int = 0
-    inputs: str = ""
-    done: bool = False
-
-
-def chained(before: str, stamp: str) -> str:
-    """The hash of a sequence that is longer by `stamp`."""
-    text = f"{before}\0{stamp}".encode(errors="surrogateescape")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
-
-
-def journal_of(output: Path) -> Path:
-    """Where the journal of an output lies."""
-    return output.with_name(f"{output.name}.journal")
-
-
-def read_journal(output: Path) -> tuple[dict[str, Any], Reached] | None:
-    """What the journal beside an output says: which run, and how far; None where there is none.
-
-    The run is an empty mapping when the journal was cut off before it could say.
-
-    Raises:
-        UsageError: it is none of ours, or damaged in its first line.
-    """
-    path = journal_of(output)
-    try:
-        with path.open("rb") as lines:
-            first = lines.readline()
-            if not first.endswith(b"\n"):  # stopped before it had begun
-                return {}, Reached()
-            head = entry_of(first)
-            if (
-                head is None
-                or head.get("schema") != SCHEMA
-                or not isinstance(head.get("run"), dict)
-            ):
-                raise UsageError(
-                    f"{path} is no journal of a run, or is damaged from its first line on.",
-                    fix=f"remove it and {output.name}, and begin anew",
-                )
-            reached = None
-            for entry, _ in whole_entries(lines):
-                reached = _reached(entry, path)
-    except (FileNotFoundError, NotADirectoryError):  # opening it for writing says what is wrong
-        return None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return ({}, Reached()) if reached is None else (head["run"], reached)
-
-
-def check_output(output: Path, reached: Reached) -> None:
-    """Check that an output still begins with the bytes that its journal speaks of.
-
-    Raises:
-        UsageError: it does not.
-    """
-    check_bytes(output, reached.n_bytes, reached.crc32)
-
-
-def check_bytes(output: Path, n_bytes: int, crc32: int) -> None:
-    """Check that a file still begins with so many bytes of this checksum.
-
-    Raises:
-        UsageError: it does not, or is gone.
-    """
-    crc, left = 0, n_bytes
-    try:
-        with output.open("rb") as file:
-            while left and (block := file.read(min(_BLOCK, left))):
-                crc, left = zlib.crc32(block, crc), left - len(block)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"{output} is gone, and its journal says that it held {n_bytes} bytes.",
-            fix=f"remove {journal_of(output)} and begin anew",
-        ) from error
-    if left or crc != crc32:
-        what = f"is {left} bytes shorter than" if left else "differs from"
-        raise UsageError(
-            f"{output} {what} what was written: it was changed after the run that wrote it.",
-            fix=f"put it back as it was, or remove it and {journal_of(output).name}",
-        )
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What distinguishes two runs, one phrase for each key whose values differ."""
-    phrases = []
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            phrase = f"{key}: {before.get(key)!r} then, {now.get(key)!r} now"
-            phrases.append(phrase if len(phrase) <= _LONG else f"{key} differs")  # a list of files
-    return phrases
-
-
-def line_of(entry: Mapping[str, Any]) -> bytes:
-    """A line of a journal: a checksum and JSON."""
-    text = json.dumps(entry, sort_keys=True).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def entry_of(line: bytes) -> dict[str, Any] | None:
-    """What `line_of` made a line of; None where it is not whole."""
-    check, _, text = line.rstrip(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or check != b"%08x" % zlib.crc32(text):
-        return None
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
-
-
-def whole_entries(lines: Iterable[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Entries, and the bytes up to the end of each; a line that was cut off ends them.
-
-    It was cut off while it was written, so that nothing comes behind it.
-    """
-    end = 0
-    for line in lines:
-        entry = entry_of(line)
-        if entry is None:
-            return
-        end += len(line)
-        yield entry, end
+# What a cut run computes again; syncing each batch would slow fast models.
+SYNC_EVERY_S: Final = 1.0
 
 
 class JournaledFile:
@@ -352,22 +195,6 @@ def _cut(rows: int, lines: int, reached: Reached) -> None:
             whole = end
     if whole < size:
         os.ftruncate(lines, whole)
-
-
-def _reached(entry: dict[str, Any], path: Path) -> Reached:
-    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Reached)}
-    right = entry.keys() == kinds.keys() and all(type(entry[n]) is kinds[n] for n in kinds)
-    numbers = (entry["n_inputs"], entry["n_failed"], entry["n_bytes"]) if right else (-1,)
-    if min(numbers) < 0 or max(numbers) >= _MOST:
-        raise UsageError(f"{path} was changed: a line of it is none of a run.")
-    return Reached(**entry)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of the bytes; the system may take them in parts."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
 
 
 def _sync_folder(folder: Path) -> None:
