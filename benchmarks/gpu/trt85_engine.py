@@ -32,13 +32,12 @@ from aasist_deploy.plan_file import PlanContract, write_plan  # noqa: E402
 from benchmarks.common import Report, drift, repeat_ms, summary  # noqa: E402
 from benchmarks.gpu import tie_cases  # noqa: E402
 from benchmarks.gpu.driver import Driver  # noqa: E402
+from benchmarks.gpu.trt85_build import PROFILES, build  # noqa: E402
+from benchmarks.gpu.trt85_timing import time_on_device  # noqa: E402
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-# At 128 the largest map has just fewer than 2^31 values; larger batches run in pieces.
-PROFILES: Final = ((1, 64, 128),)
-BATCHES: Final = (1, 8, 32, 64, 128)
 # Without cuBLAS 11, which is not on the machine, TensorRT 8.5 has no kernels for the form `rank`.
 PLANS: Final = (
     ("AASIST", "topk", "fp16"),
@@ -46,7 +45,6 @@ PLANS: Final = (
     ("AASIST-L", "topk", "fp16"),
     ("AASIST-L", "topk", "fp32"),
 )
-PROFILED: Final = (1, 128)  # batches whose layers are timed
 LEAK_CALLS: Final = 10_000
 
 
@@ -118,7 +116,15 @@ class Bench:
                 self.threads(engine, model, about)
                 self.leak(engine, driver, about, leak_calls)
         self.report.row(part="close", **about, mib_not_given_back=free - driver.free_mib())
-        self.on_device(path, model, about, driver)
+        time_on_device(
+            path,
+            self.waves,
+            self.golden[model],
+            here=self.here,
+            driver=driver,
+            report=self.report,
+            about=about,
+        )
 
     def graphs(self, model: str, form: str, precision: str) -> None:
         """The engine with and without CUDA graphs, in small batches.
@@ -157,7 +163,7 @@ class Bench:
         source = self.folder / "onnx17" / f"{model}.{form}{suffix}.onnx"
         contract = json.loads(source.with_suffix(".contract.json").read_text())
         start = time.perf_counter()
-        content, facts = self.build(source, mixed=precision != "fp32", profiles=profiles)
+        content, facts = build(self.here, source, mixed=precision != "fp32", profiles=profiles)
         seconds = time.perf_counter() - start
         path = self.folder / "plans" / f"{model}.{form}.{precision}.plan"
         path.parent.mkdir(exist_ok=True)
@@ -242,147 +248,11 @@ class Bench:
             host_mib_grown=round(resident_mib() - host, 1),
         )
 
-    def on_device(self, path: Path, model: str, about: dict[str, Any], driver: Driver) -> None:
-        """Times between two CUDA events with waves on the device, kernels launched and replayed."""
-        runtime = self.here.module.Runtime(self.messages.logger)
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
-        context = engine.create_execution_context()
-        stream = driver.stream.value or 0
-        wide = max(BATCHES)
-        held = {
-            name: driver.allocate(wide * 4 * (self.waves.shape[1] if name == "wave" else 2))
-            for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors))
-        }
-        for name, address in held.items():
-            context.set_tensor_address(name, address)
-        for batch in BATCHES:
-            rows = np.arange(batch) % len(self.waves)
-            driver.upload(held["wave"], self.waves[rows])
-            context.set_input_shape("wave", (batch, self.waves.shape[1]))
-
-            def run() -> None:
-                if not context.execute_async_v3(stream):
-                    raise RuntimeError(self.messages.said())
-
-            def timed(call: Any) -> float:  # noqa: ANN401
-                driver.start()
-                call()
-                return driver.stop_ms()
-
-            for launch in ("kernels", "cuda-graph"):
-                call: Callable[[], object] = run
-                if launch == "cuda-graph":
-                    run()
-                    driver.synchronize()
-                    driver.begin_capture()
-                    run()
-                    ready = driver.end_capture()
-                    call = partial(driver.launch, ready)
-                for _ in range(3):
-                    call()
-                driver.synchronize()
-                driver.upload(held["logits"], np.full((batch, 2), np.nan, np.float32))
-                times = repeat_ms(partial(timed, call), seconds=0.2, at_least=8)
-                logits = np.empty((batch, 2), np.float32)
-                driver.download(logits, held["logits"])
-                difference = float(np.abs(logits - self.golden[model][rows]).max())
-                self.report.row(
-                    part="timing",
-                    launch=launch,
-                    **about,
-                    **summary(times, batch),
-                    max_difference=difference,
-                )
-            if batch in PROFILED:
-                self.layers(context, run, driver, batch, about)
-        for address in held.values():
-            driver.free(address)
-
-    def layers(
-        self,
-        context: Any,  # noqa: ANN401  # TensorRT has no types
-        run: Callable[[], None],
-        driver: Driver,
-        batch: int,
-        about: dict[str, Any],
-    ) -> None:
-        """Time of each layer of the plan, by TensorRT's own profiler; the slowest 30."""
-        total: dict[str, float] = {}
-
-        class Profiler(self.here.module.IProfiler):  # type: ignore[misc,name-defined]
-            def __init__(self, base: Any) -> None:  # noqa: ANN401
-                base.__init__(self)
-
-            def report_layer_time(self, name: str, ms: float) -> None:
-                total[name] = total.get(name, 0.0) + ms
-
-        context.profiler = profiler = Profiler(self.here.module.IProfiler)
-        run()
-        driver.synchronize()
-        total.clear()
-        for _ in range(3):
-            run()
-            driver.synchronize()
-        rows = sorted(((ms / 3, name) for name, ms in total.items()), reverse=True)
-        self.report.row(
-            part="layers",
-            **about,
-            batch=batch,
-            sum_ms=round(sum(ms for ms, _ in rows), 4),
-            n_layers=len(rows),
-            slowest=[[round(ms, 4), name[:200]] for ms, name in rows[:30]],
-        )
-        del profiler
-
-    def build(
-        self,
-        path: Path,
-        *,
-        mixed: bool,
-        profiles: Sequence[tuple[int, int, int]] = PROFILES,
-    ) -> tuple[bytes, dict[str, Any]]:
-        """A plan of a graph; a mixed one has each layer held to the graph's own types."""
-        trt_ = self.here.module
-        builder = trt_.Builder(self.messages.logger)
-        network = builder.create_network(
-            1 << int(trt_.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-        )
-        parser = trt_.OnnxParser(network, self.messages.logger)
-        if not parser.parse(path.read_bytes()):
-            errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-            raise RuntimeError("; ".join(errors))
-        config = builder.create_builder_config()
-        config.set_memory_pool_limit(trt_.MemoryPoolType.WORKSPACE, 16 << 30)
-        config.clear_flag(trt_.BuilderFlag.TF32)
-        config.min_timing_iterations = config.avg_timing_iterations = 1
-        config.profiling_verbosity = trt_.ProfilingVerbosity.DETAILED
-        held = {}
-        if mixed:
-            config.set_flag(trt_.BuilderFlag.FP16)
-            config.set_flag(trt_.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
-            held = hold_types(trt_, network)
-        source = network.get_input(0)
-        for low, best, high in profiles:
-            profile = builder.create_optimization_profile()
-            rest = tuple(source.shape)[1:]
-            profile.set_shape(source.name, (low, *rest), (best, *rest), (high, *rest))
-            config.add_optimization_profile(profile)
-        # cuBLAS 11 and cuDNN 8 are not on the machine; TensorRT's own kernels are.
-        sources = (
-            trt_.TacticSource.EDGE_MASK_CONVOLUTIONS,
-            trt_.TacticSource.JIT_CONVOLUTIONS,
-        )
-        config.set_tactic_sources(sum(1 << int(s) for s in sources))
-        made = builder.build_serialized_network(network, config)
-        if made is None:
-            raise RuntimeError(f"build_serialized_network gave None: {self.messages.said()}")
-        return bytes(made), {"layers": network.num_layers, **held}
-
     def ties(self) -> None:
         """Graph pooling alone, on scores that tie or nearly tie, in both forms."""
         driver = Driver()
         for path in sorted((self.folder / "ties17").glob("pool.*.topk.onnx")):
-            content, _ = self.build(path, mixed=False)
+            content, _ = build(self.here, path, mixed=False)
             runtime = self.here.module.Runtime(self.messages.logger)
             engine = runtime.deserialize_cuda_engine(content)
             context = engine.create_execution_context()
@@ -406,27 +276,6 @@ class Bench:
                 return outputs["kept"], outputs["order"]
 
             self.report.row(part="ties", **tie_cases.kept_wrongly(path, run))
-
-
-def hold_types(trt_: Any, network: Any) -> dict[str, int]:  # noqa: ANN401
-    """Hold each floating-point layer to the type that the graph gives its output; how many."""
-    counts = {"layers_fp16": 0, "layers_fp32": 0}
-    fixed = (trt_.LayerType.CONSTANT, trt_.LayerType.SHAPE)
-    for i in range(network.num_layers):
-        layer = network.get_layer(i)
-        outputs = [layer.get_output(j) for j in range(layer.num_outputs)]
-        types = {t.dtype for t in outputs}
-        if layer.type in fixed or len(types) != 1 or not types <= {trt_.float16, trt_.float32}:
-            continue
-        (dtype,) = types
-        try:
-            layer.precision = dtype
-            for j in range(layer.num_outputs):
-                layer.set_output_type(j, dtype)
-        except Exception:  # noqa: BLE001  # a layer that takes no constraint needs none
-            continue
-        counts["layers_fp16" if dtype == trt_.float16 else "layers_fp32"] += 1
-    return counts
 
 
 def wall_ms(engine: Any, waves: Any) -> float:  # noqa: ANN401
