@@ -174,6 +174,23 @@ def window_rule_of(windows: str, hop: float | None, aggregate: str) -> WindowRul
     return WindowRule(n_windows=n_windows, hop_s=hop, aggregate=aggregate)
 
 
+def n_decode_workers(workers: int | None) -> int:
+    """How many files are decoded at once."""
+    return workers or max(1, min(DECODE_WORKERS, usable_cores()))
+
+
+def require_isolation(*, fix: str) -> None:
+    """Refuse decoding in processes where they could share no memory.
+
+    Raises:
+        UsageError: this is no Linux.
+    """
+    if not can_isolate():
+        raise UsageError(
+            "Decoding in processes needs memfd_create, which this system does not have.", fix=fix
+        )
+
+
 @contextmanager
 def decoders_for(
     n_files: int | None, workers: int | None, where: DecodeIn | None
@@ -183,12 +200,9 @@ def decoders_for(
     Raises:
         UsageError: processes are wanted on a system that has no memory to share with them.
     """
-    n_workers = workers or max(1, min(DECODE_WORKERS, usable_cores()))
-    if where == "processes" and not can_isolate():
-        raise UsageError(
-            "Decoding in processes needs memfd_create, which this system does not have.",
-            fix="--decode-in threads",
-        )
+    n_workers = n_decode_workers(workers)
+    if where == "processes":
+        require_isolation(fix="--decode-in threads")
     if where is None:
         many = n_files is None or n_files >= PROCESSES_FROM
         where = "processes" if many and can_isolate() else "threads"

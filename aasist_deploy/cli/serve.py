@@ -1,8 +1,10 @@
 """`aasist-deploy serve`: scores over HTTP."""
 
 import os
+from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path  # typer reads these annotations at run time
+from socket import socket
 from typing import Annotated, Final
 
 import typer
@@ -25,14 +27,15 @@ from aasist_deploy.cli.score_options import (
     DecodeWorkersOption,
     HopOption,
     WindowsOption,
+    n_decode_workers,
+    require_isolation,
     window_rule_of,
 )
-from aasist_deploy.engines import open_engine
-from aasist_deploy.engines.base import usable_cores
+from aasist_deploy.engines import Engine, open_engine
 from aasist_deploy.errors import CheckFailed, UsageError
 from aasist_deploy.extras import require_serve_packages
-from aasist_deploy.pipeline import DECODE_WORKERS, DEFAULT_BATCH, InThreads, window_rule
-from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
+from aasist_deploy.pipeline import DEFAULT_BATCH, InThreads, WindowRule, window_rule
+from aasist_deploy.pipeline.isolated import InProcesses
 from aasist_deploy.resolve import model_file
 from aasist_deploy.serving import Limits
 
@@ -134,88 +137,84 @@ def serve(
         raise UsageError(
             "--protect-metrics asks for a token, and there is none.", fix="--token-file FILE"
         )
-    if decode_in == "processes" and not can_isolate():
-        raise UsageError(
-            "Decoding in processes needs memfd_create, which this system does not have.",
-            fix="--decode-in threads, for uploads of people you trust",
-        )
+    if decode_in == "processes":
+        require_isolation(fix="--decode-in threads, for uploads of people you trust")
     from aasist_deploy.serving.metrics import Metrics
     from aasist_deploy.serving.running import listening_socket, run
     from aasist_deploy.serving.service import Service
 
-    with listening_socket(host, port) as listener:
-        asked = EngineChoice(
-            backend=backend,
-            threads=threads,
-            precision=precision,
-            hint=hint,
-            provider=provider,
-            device=device,
-            code=code,
-        ).or_of(project)
+    asked = EngineChoice(
+        backend=backend,
+        threads=threads,
+        precision=precision,
+        hint=hint,
+        provider=provider,
+        device=device,
+        code=code,
+    ).or_of(project)
+    with ExitStack() as stack:
+        listener = stack.enter_context(listening_socket(host, port))
         path = model_file(model, asked.backend)
         way = asked.opening(path)
-        n_decoders = decode_workers or max(1, min(DECODE_WORKERS, usable_cores()))
+        n_decoders = n_decode_workers(decode_workers)
         decoders = (
             InProcesses(n_decoders, silence_s=limits.timeout_s)
             if decode_in == "processes"
             else InThreads()
         )
-        try:
-            with open_engine(path, way.backend, **way.options) as engine:
-                metrics = Metrics(
-                    {
-                        "architecture": engine.contract.architecture,
-                        "backend": engine.backend,
-                        "device": engine.device,
-                        "checkpoint_sha256": engine.contract.checkpoint_sha256,
-                        "window": rule.name(engine.contract),
-                    }
-                )
-                service = Service(
-                    engine,
-                    decoders,
-                    limits,
-                    metrics,
-                    rule=rule,
-                    max_batch=batch,
-                    max_wait_s=max_wait_ms / 1000,
-                    n_decoders=n_decoders,
-                )
-                try:
-                    service.warm_up()
-                    place, bound = listener.getsockname()[:2]
-                    shown = f"[{place}]" if ":" in place else place
+        stack.callback(decoders.close)
+        engine = stack.enter_context(open_engine(path, way.backend, **way.options))
+        service = Service(
+            engine,
+            decoders,
+            limits,
+            Metrics(_served(engine, rule)),
+            rule=rule,
+            max_batch=batch,
+            max_wait_s=max_wait_ms / 1000,
+            n_decoders=n_decoders,
+        )
+        stack.callback(service.close)
+        service.warm_up()
 
-                    def say() -> None:
-                        says = way.says(engine.device)
-                        what = window_rule(engine.contract, rule)
-                        stderr.print(f"backend: {says}; window: {what}", style="dim", markup=False)
-                        if token is None and not ip_address(place).is_loopback:
-                            stderr.print(
-                                "warning: whoever reaches this address may use the server; "
-                                "--token-file asks for a token",
-                                style="yellow",
-                                markup=False,
-                            )
-                        stderr.print(f"listening on http://{shown}:{bound}", markup=False)
+        def say() -> None:
+            what = f"{way.says(engine.device)}; window: {window_rule(engine.contract, rule)}"
+            stderr.print(f"backend: {what}", style="dim", markup=False)
+            _say_where(listener, is_open=token is None)
 
-                    n_lost = run(
-                        service,
-                        listener,
-                        token=token,
-                        protect_metrics=protect_metrics,
-                        on_listening=say,
-                    )
-                finally:
-                    service.close()
-        finally:
-            decoders.close()
+        n_lost = run(
+            service, listener, token=token, protect_metrics=protect_metrics, on_listening=say
+        )
     if n_lost:
         raise CheckFailed(
             f"{n_lost} files were not finished within the {grace:g} s of --grace.",
             fix="a longer --grace, or a shorter --timeout",
         )
+
+
+def _served(engine: Engine, rule: WindowRule) -> dict[str, str]:
+    """What the metrics say of the model."""
+    return {
+        "architecture": engine.contract.architecture,
+        "backend": engine.backend,
+        "device": engine.device,
+        "checkpoint_sha256": engine.contract.checkpoint_sha256,
+        "window": rule.name(engine.contract),
+    }
+
+
+def _say_where(listener: socket, *, is_open: bool) -> None:
+    """Say the address, and that everybody there may use it where that is so."""
+    place, port = listener.getsockname()[:2]
+    if is_open and not ip_address(place).is_loopback:
+        stderr.print(
+            "warning: whoever reaches this address may use the server; --token-file asks for a "
+            "token",
+            style="yellow",
+            markup=False,
+        )
+    shown = f"[{place}]" if ":" in place else place
+    stderr.print(f"listening on http://{shown}:{port}", markup=False)
 
 
 def read_token(file: Path | None) -> str | None:
