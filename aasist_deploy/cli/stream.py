@@ -39,7 +39,7 @@ from aasist_deploy.errors import AudioError, UsageError
 from aasist_deploy.streaming.each_window import DEFAULT_BATCH
 from aasist_deploy.streaming.output import RowText
 from aasist_deploy.streaming.rows import StreamRows, WindowRow
-from aasist_deploy.streaming.scan import CLIPPED_PART
+from aasist_deploy.streaming.scan import level_warnings
 
 
 def stream(
@@ -197,10 +197,8 @@ def _say_ended(broke: AudioError | None, rows: StreamRows, heard: Heard, stop: S
     if rows.unscored_s:
         said += f"; its last {rows.unscored_s:.3f} s are in no window of their own"
     stderr.print(said, style="dim", markup=False)
-    if heard.n_read and (part := heard.n_clipped / heard.n_read) >= CLIPPED_PART:
-        stderr.print(f"clipped: {part:.2%} of the samples are at full scale", markup=False)
-    if heard.n_read and heard.n_zero == heard.n_read:
-        stderr.print("all samples are zero: there was nothing to score", markup=False)
+    for warning in level_warnings(heard):
+        stderr.print(warning, markup=False)
     if heard.note is not None:
         stderr.print(f"note: {heard.note}", markup=False)
     if broke is not None:

@@ -13,6 +13,7 @@ import os
 import signal
 import struct
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -72,13 +73,7 @@ def serve(descriptor: int, n_bytes: int) -> None:
                     {
                         "n": len(piece.samples),
                         "joined": piece.joined,
-                        "about": about
-                        and {
-                            "seconds": about.seconds,
-                            "resampled": about.resampled,
-                            "second_decoder": about.second_decoder,
-                            "note": about.note,
-                        },
+                        "about": about and asdict(about),
                     },
                 )
                 if about is None:

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
@@ -90,11 +91,7 @@ class _Process:
                 if isinstance(source.path, Address) and content is None
                 else None,
                 "content": None if content is None else len(content),
-                "wanted": {
-                    "sample_rate_hz": wanted.sample_rate_hz,
-                    "max_samples": wanted.max_samples,
-                    "whole": wanted.whole,
-                },
+                "wanted": asdict(wanted),
             },
             content or b"",
         )

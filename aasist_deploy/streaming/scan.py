@@ -128,8 +128,8 @@ class Recording:
             **self.aggregate.to_dict(),
             "source_rate_hz": heard.source_rate_hz or None,
             "source_channels": heard.source_channels or None,
-            "clipped_part": heard.n_clipped / heard.n_read if heard.n_read else None,
-            "zero_part": heard.n_zero / heard.n_read if heard.n_read else None,
+            "clipped_part": _part(heard.n_clipped, heard),
+            "zero_part": _part(heard.n_zero, heard),
             "note": heard.note,
         }
 
@@ -202,15 +202,30 @@ def place_after(row: WindowRow, file: int, restart_every: int) -> Place | None:
     return None
 
 
+def level_warnings(heard: Heard) -> list[str]:
+    """What a listener should know of the level of the samples so far."""
+    return _level_warnings(_part(heard.n_clipped, heard), _part(heard.n_zero, heard))
+
+
 def warnings_of(figures: Mapping[str, Any]) -> list[str]:
     """What a reader of the scores of a recording should know, from `Recording.to_dict`."""
     found = [] if figures["error"] is None else [f"not scored whole: {figures['error']}"]
-    if (figures["clipped_part"] or 0) >= CLIPPED_PART:
-        found.append(f"clipped: {figures['clipped_part']:.2%} of the samples are at full scale")
-    if figures["zero_part"] == 1:
-        found.append("all samples are zero: there was nothing to score")
+    found += _level_warnings(figures["clipped_part"], figures["zero_part"])
     if figures["n_gated"]:
         found.append(f"{figures['n_gated']} windows have too little speech, and no score")
     if figures["note"]:
         found.append(figures["note"])
     return found
+
+
+def _level_warnings(clipped: float | None, zero: float | None) -> list[str]:
+    found = []
+    if clipped is not None and clipped >= CLIPPED_PART:
+        found.append(f"clipped: {clipped:.2%} of the samples are at full scale")
+    if zero == 1:
+        found.append("all samples are zero: there was nothing to score")
+    return found
+
+
+def _part(n_samples: int, heard: Heard) -> float | None:
+    return n_samples / heard.n_read if heard.n_read else None
