@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from aasist_deploy.cli import main
+from tests.cli.recordings import write_wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,12 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Path:
+    """A second whose scores fall from 5 to -5."""
+    return write_wave(tmp_path / "a.wav")
 
 
 @pytest.fixture
