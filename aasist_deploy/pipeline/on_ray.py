@@ -9,16 +9,15 @@ the order of the inputs.
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import EnvironmentLacks
-from aasist_deploy.pipeline.batches import HeardFile, calibration_of, files_per_chunk, row_of
+from aasist_deploy.pipeline.batches import calibration_of, files_per_chunk, row_of
 from aasist_deploy.pipeline.ray_connection import RUNS, silence_data
-from aasist_deploy.pipeline.ray_feed import Chunks
+from aasist_deploy.pipeline.ray_feed import Feed
 from aasist_deploy.pipeline.ray_worker import (
     Job,
     ModelFiles,
@@ -42,12 +41,9 @@ if TYPE_CHECKING:
 # four tasks for each actor.
 _AHEAD_PER_DECODER: Final = 3
 _AHEAD_PER_SCORER: Final = 4
-
-
-@dataclass(slots=True)
-class _Chunk:
-    files: list[HeardFile]
-    n_done: int = 0
+# Ray Data keeps statistics of every block, 8 KB for a chunk; a data set is followed by another one
+# before they are much.
+CHUNKS_PER_DATA_SET: Final = 10_000
 
 
 class RayScorer:
@@ -127,44 +123,29 @@ class RayScorer:
             versions=self._opened.versions,
             folder=str(Path.cwd()),
         )
-        from ray.util.queue import Queue
+        chunks = _chunks(iter(sources), files_per_chunk(batch), before)
+        with closing(Feed(chunks, CHUNKS_PER_DATA_SET)) as feed:
+            ahead = _AHEAD_PER_DECODER * self._n_decoders + _AHEAD_PER_SCORER * self._n_scorers
+            for _ in range(ahead):
+                feed.hand_over()
+            while feed.under_way:
+                with closing(self._scored(feed, job)) as rows:
+                    for row in rows:
+                        if row["refused"]:
+                            raise error_of(row["refused"])
+                        chunk = feed.under_way[row["chunk"]]
+                        for place, score in zip(row["owners"], row["scores"], strict=True):
+                            chunk.files[place].scores.append(float(score))
+                        group = fill_in(row["group"], chunk.files[chunk.n_done :])
+                        chunk.n_done += len(group)
+                        if chunk.n_done == len(chunk.files):
+                            del feed.under_way[row["chunk"]]
+                            feed.hand_over()
+                        if group:
+                            yield [row_of(file, rule, calibration) for file in group]
 
-        queue: Any = Queue(actor_options={"num_cpus": 0})
-        unread = enumerate(_chunks(iter(sources), files_per_chunk(batch), before))
-        under_way: dict[int, _Chunk] = {}
-
-        def hand_over() -> None:
-            item = next(unread, None)
-            if item is not None:
-                under_way[item[0]] = _Chunk([HeardFile(source.path) for source in item[1]])
-            queue.put(item)
-
-        rows = self._scored(queue, job)
-        try:
-            for _ in range(
-                _AHEAD_PER_DECODER * self._n_decoders + _AHEAD_PER_SCORER * self._n_scorers
-            ):
-                hand_over()
-            for row in rows:
-                if row["refused"]:
-                    raise error_of(row["refused"])
-                chunk = under_way[row["chunk"]]
-                for place, score in zip(row["owners"], row["scores"], strict=True):
-                    chunk.files[place].scores.append(float(score))
-                group = fill_in(row["group"], chunk.files[chunk.n_done :])
-                chunk.n_done += len(group)
-                if chunk.n_done == len(chunk.files):
-                    del under_way[row["chunk"]]
-                    hand_over()
-                if group:
-                    yield [row_of(file, rule, calibration) for file in group]
-        finally:
-            rows.close()
-            with suppress(self._ray.exceptions.RayError):
-                queue.shutdown(force=True)
-
-    def _scored(self, queue: Any, job: Job) -> Generator[dict[str, Any], None, None]:  # noqa: ANN401
-        """Rows of `Scoring`, in the order of the chunks."""
+    def _scored(self, feed: Feed, job: Job) -> Generator[dict[str, Any], None, None]:
+        """Rows of `Scoring`, in the order of the chunks, of one data set."""
         from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy, read_datasource
         from ray.data.exceptions import ExecutionTimeoutError, SystemException
 
@@ -175,7 +156,7 @@ class RayScorer:
         context.enable_progress_bars = False
         with DataContext.current(context):
             rows = (
-                read_datasource(Chunks(queue), num_cpus=0, override_num_blocks=1)
+                read_datasource(feed.source(), num_cpus=0, override_num_blocks=1)
                 .flat_map(
                     decoded, fn_args=(job,), compute=TaskPoolStrategy(self._n_decoders), num_cpus=1
                 )

@@ -1,4 +1,4 @@
-"""Inputs into Ray Data: a stream of chunks that the process that asks fills as rows come back.
+"""Inputs into Ray Data: a stream of chunks, filled by the process that asks as rows come back.
 
 Ray Data reads what exists when it begins. Names may be a million, and audio of archives is read by
 the process that asks, so chunks are handed over one by one, a bounded number ahead.
@@ -7,36 +7,90 @@ the process that asks, so chunks are handed over one by one, a bounded number ah
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.exceptions import RayError
+from ray.util.queue import Queue
 
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.inputs import Address, AudioInput
+from aasist_deploy.pipeline.batches import HeardFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ray.util.queue import Queue
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SCHEMA: Final = pa.schema(
     [("chunk", pa.int64()), ("names", pa.string()), ("contents", pa.list_(pa.large_binary()))]
 )
 
 
-class Chunks(Datasource):
-    """Chunks of inputs out of a queue, one a row: its number, and the inputs as `inputs_of` reads.
+@dataclass(slots=True)
+class Chunk:
+    """Inputs whose rows are not all back.
 
-    Args:
-        queue: Of pairs of a number, from 0 on, and inputs; None ends it.
+    Attributes:
+        files: What is known of them.
+        n_done: How many of the first ones have their rows.
     """
 
-    def __init__(self, queue: Queue) -> None:
+    files: list[HeardFile]
+    n_done: int = 0
+
+
+class Feed:
+    """Chunks of inputs on their way into data sets that follow one another.
+
+    Args:
+        chunks: Of inputs, not empty ones.
+        per_data_set: How many chunks a data set has.
+
+    Attributes:
+        under_way: Those that were handed over and whose rows are not all back, by their numbers.
+    """
+
+    def __init__(self, chunks: Iterable[list[AudioInput]], per_data_set: int) -> None:
+        self._unread = enumerate(chunks)
+        self._per_data_set = per_data_set
+        self._queue = Queue(actor_options={"num_cpus": 0})
+        self.under_way: dict[int, Chunk] = {}
+        self._first = 0  # of the data set that comes next
+
+    def hand_over(self) -> None:
+        """Hand over one more chunk, if there is one."""
+        item = next(self._unread, None)
+        if item is None:
+            self._queue.put(None)
+            return
+        number, sources = item
+        self.under_way[number] = Chunk([HeardFile(source.path) for source in sources])
+        self._queue.put(item)
+        if (number + 1) % self._per_data_set == 0:
+            self._queue.put(None)
+
+    def source(self) -> Datasource:
+        """Where the next data set gets its chunks, once the one before is read."""
+        first, self._first = self._first, self._first + self._per_data_set
+        return _Chunks(self._queue, first)
+
+    def close(self) -> None:
+        """Let go of what was not taken."""
+        with suppress(RayError):
+            self._queue.shutdown(force=True)
+
+
+class _Chunks(Datasource):
+    """Rows out of a queue: the number of a chunk, and its inputs as `inputs_of` reads them."""
+
+    def __init__(self, queue: Queue, first: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's
-        self._queue = queue
+        self._queue, self._first = queue, first
 
     @property
     def supports_distributed_reads(self) -> bool:
@@ -54,13 +108,12 @@ class Chunks(Datasource):
         data_context: Any = None,  # noqa: ANN401, ARG002
     ) -> list[ReadTask]:
         """One task, for the chunks have an order."""
-        queue = self._queue
+        read = partial(_read, self._queue, self._first)
         about = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
-        return [ReadTask(lambda: _read(queue), about, _SCHEMA, per_task_row_limit)]
+        return [ReadTask(read, about, _SCHEMA, per_task_row_limit)]
 
 
-def _read(queue: Queue) -> Iterator[pa.Table]:
-    expected = 0
+def _read(queue: Queue, expected: int) -> Iterator[pa.Table]:
     while (item := queue.get()) is not None:
         number, sources = item
         if number != expected:  # it began again, after its process died

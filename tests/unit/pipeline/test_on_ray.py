@@ -29,6 +29,7 @@ from aasist_deploy.pipeline.batches import files_per_chunk
 from aasist_deploy.pipeline.isolated import can_isolate
 from aasist_deploy.pipeline.on_ray import RayScorer
 from aasist_deploy.pipeline.ray_connection import ray_cluster, require_listener
+from aasist_deploy.pipeline.ray_feed import Feed
 from aasist_deploy.pipeline.run import Plan, score_inputs, versions_of
 from tests.tiny_models import write_tiny_model
 
@@ -182,6 +183,24 @@ def test_endless_inputs_are_read_a_bounded_number_ahead(
     assert len(next(groups)) == 4
     groups.close()
     assert next(n_read) <= 20 * files_per_chunk(4)
+
+
+def test_data_sets_that_follow_one_another_give_the_rows_of_one(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = list(map(AudioInput, paths[:40]))  # five chunks
+    whole = list(scorer.groups(sources, rule=FIRST, batch=4))
+    first: list[int] = []
+    source = Feed.source
+
+    def counted(feed: Any) -> Any:
+        first.append(feed._first)
+        return source(feed)
+
+    monkeypatch.setattr(on_ray, "CHUNKS_PER_DATA_SET", 2)
+    monkeypatch.setattr(Feed, "source", counted)
+    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == whole
+    assert first == [0, 2, 4]
 
 
 def test_run_that_is_left_open_is_ended_before_its_cluster(
