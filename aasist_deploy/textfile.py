@@ -10,7 +10,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aasist_deploy.errors import AasistDeployError, OutputError
@@ -162,24 +162,39 @@ def _code_of(one: str) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside a place, whose file takes the place when all went well and is gone otherwise.
+
+    So the place holds either the old file or the whole new one, which is on disk by then.
+
+    Raises:
+        OSError: The place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_text_atomically(path: Path, lines: Iterable[str]) -> None:
     """Write lines so that the place holds either the old file or the whole new one.
 
     Raises:
         OutputError: The place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with (
+            whole_file(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="\n") as file,
+        ):
+            file.writelines(lines)
     except OSError as cause:
         raise OutputError(
             f"{path} cannot be written: {cause.strerror or cause}.",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -14,6 +13,7 @@ from aasist_deploy.journal import check_output, differences, read_journal
 from aasist_deploy.pipeline.parquet import work_file
 from aasist_deploy.pipeline.run import Shard
 from aasist_deploy.scores import RowColumns, RowFormat, open_parquet
+from aasist_deploy.textfile import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,20 +75,15 @@ def merge_shards(shards: Sequence[Path], output: Path) -> Merged:
     for part in parts:
         if output.exists() and output.samefile(part.output):
             raise UsageError(f"{output} is one of the shards.", fix="name another output")
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    write = _write_parquet if row_format == "parquet" else _write_lines
     try:
-        (_write_parquet if row_format == "parquet" else _write_lines)(parts, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(output)
+        with whole_file(output) as temporary:
+            write(parts, temporary)
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written: {error.strerror or error}.",
             fix="make room, or choose another place with -o",
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return Merged(
         n_shards=len(parts),
         n_inputs=sum(part.reached.n_inputs for part in parts),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aasist_deploy.errors import OutputError
 from aasist_deploy.scores import open_parquet
+from aasist_deploy.textfile import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,22 +26,19 @@ def write_parquet(rows: Path, output: Path, columns: RowColumns, n_bytes: int) -
     Raises:
         OutputError: the place cannot be written.
     """
-    part = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
-        with rows.open("rb") as lines, open_parquet(part, columns) as writer:
+        with (
+            whole_file(output) as part,
+            rows.open("rb") as lines,
+            open_parquet(part, columns) as writer,
+        ):
             for line in lines:
                 n_bytes -= len(line)
                 if n_bytes < 0:
                     break
                 writer.write_values(json.loads(line))
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(output)
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written: {error.strerror or error}. Its rows are in {rows}.",
             fix="make room, and give the same command with --resume",
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
