@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,24 +13,19 @@ import pytest
 import soundfile
 
 from aasist_deploy.corpora import MIRROR_VARIABLE, Archive, Corpus, Count
+from tests.unit.download import server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-SERVER = Path(__file__).parents[1] / "test_download.py"
 PROTOCOLS = "LA/ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm"
 
 
 @pytest.fixture(scope="session")
 def serving() -> Any:
     """The context manager of a local server, as the tests of downloads have it."""
-    spec = importlib.util.spec_from_file_location("download_server", SERVER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["download_server"] = module  # its dataclasses and annotations look there
-    spec.loader.exec_module(module)
-    return module.serving
+    return server.serving
 
 
 @pytest.fixture(autouse=True)
