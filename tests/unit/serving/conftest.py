@@ -25,6 +25,7 @@ from aasist_deploy.serving.running import listening_socket, run
 from aasist_deploy.serving.service import Service
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
 
 BOUNDARY = "a-boundary"
@@ -120,6 +121,11 @@ def wav_of(level: float, n_samples: int = 800, rate_hz: int = 16_000) -> bytes:
     wave = np.full(n_samples, level, np.float32)
     soundfile.write(file, wave, rate_hz, format="WAV", subtype="FLOAT")
     return file.getvalue()
+
+
+def everything(client: socket.socket) -> bytes:
+    """What the server sends until it closes the connection."""
+    return b"".join(iter(lambda: client.recv(65_536), b""))
 
 
 @pytest.fixture
