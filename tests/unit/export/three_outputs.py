@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path  # noqa: TC003  # used by callers that read annotations
+from typing import TYPE_CHECKING
 
-import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
-from aasist_deploy.contract import LOGIT_SCORE, ModelContract, output_meanings, write_contract
-from aasist_deploy.onnx_file import read_onnx_file
+from aasist_deploy.contract import LOGIT_SCORE, output_meanings
+from tests.contracts import contract_of
+from tests.tiny_models import AXIS, TEN, floats, write_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 N_FEATURES = 5
 
@@ -26,28 +28,17 @@ def write_three_outputs(
         helper.make_node("Concat", ["mean"] * N_FEATURES, ["embedding"], axis=1),
         helper.make_node("Squeeze", ["column", "axis"], ["score"]),
     ]
-    constants = [
-        helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("ten", TensorProto.FLOAT, [], [10.0]),
-    ]
     rows = "batch" if batch is None else batch
     sizes = {"score": [rows], "logits": [rows, 2], "embedding": [rows, N_FEATURES]}
-    wave = helper.make_tensor_value_info("wave", TensorProto.FLOAT, [rows, n_samples or "samples"])
-    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in sizes.items()]
-    graph = helper.make_graph(nodes, "three", [wave], outputs, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
+    wave = floats("wave", rows, n_samples or "samples")
+    outputs = [floats(name, *shape) for name, shape in sizes.items()]
+    graph = helper.make_graph(nodes, "three", [wave], outputs, [AXIS, TEN])
     meanings = output_meanings(LOGIT_SCORE)
-    contract = ModelContract(
+    contract = contract_of(
         architecture="Three",
-        config={},
-        sample_rate_hz=16_000,
         n_samples=n_samples,
         min_samples=n_samples or 300,
         outputs={name: meanings[name] for name in sizes},
-        checkpoint_sha256="0" * 64,
         batch=(1, None) if batch is None else (batch, batch),
     )
-    file = read_onnx_file(path)
-    write_contract(replace(contract, graph_sha256=file.graph_sha256), file, path)
-    return path
+    return write_model(path, graph, contract)
