@@ -1,12 +1,13 @@
 """`aasist-deploy export`: a checkpoint becomes a self-describing ONNX file, or a TensorRT plan."""
 
 from pathlib import Path  # typer reads these annotations at run time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from aasist_deploy.cli.common import JsonOption, print_json, stderr, stdout
 from aasist_deploy.cli.engine_options import CodeOption
+from aasist_deploy.cli.export_destination import destination_of
 from aasist_deploy.cli.export_int8 import (
     ActivationsOption,
     CalibrateLabelsOption,
@@ -15,9 +16,8 @@ from aasist_deploy.cli.export_int8 import (
     HeadroomOption,
     Int8Request,
     ScalesOption,
-    quantize_checkpoint,
-    quantize_onnx,
 )
+from aasist_deploy.cli.export_onnx import OnnxRequest
 from aasist_deploy.cli.export_plan import (
     ForSmOption,
     GpuOption,
@@ -33,10 +33,7 @@ from aasist_deploy.cli.export_plan import (
     ToOption,
     VersionCompatibleOption,
     WorkspaceOption,
-    build_and_print,
     check_destination,
-    must_be_lowered,
-    require_plan_target,
 )
 from aasist_deploy.cli.export_precision import (
     Fp32NodesOption,
@@ -52,11 +49,8 @@ from aasist_deploy.cli.export_precision import (
     NoGateOption,
     NoSearchOption,
     PrecisionRequest,
-    described,
-    gate_lines,
-    lower_onnx,
 )
-from aasist_deploy.cli.export_stream import StreamOption, check_stream, export_for_streams
+from aasist_deploy.cli.export_stream import StreamOption, check_stream
 from aasist_deploy.cli.export_triton import (
     InstancesOption,
     PlanOption,
@@ -64,14 +58,9 @@ from aasist_deploy.cli.export_triton import (
     TritonRequest,
 )
 from aasist_deploy.cli.export_web import OrtWebOption
-from aasist_deploy.cli.options import n_samples_of, names_of, number_or
 from aasist_deploy.errors import UsageError
 from aasist_deploy.extras import require_export_packages
-from aasist_deploy.published import names, pull
-
-if TYPE_CHECKING:
-    from aasist_deploy.export import ExportOptions
-    from aasist_deploy.models import Checkpoint
+from aasist_deploy.published import names
 
 
 def export(
@@ -180,7 +169,7 @@ def export(
       aasist-deploy export aasist.onnx --to triton -o models/
       aasist-deploy export aasist --to web -o my-page/
     """  # noqa: D301  # \b keeps the lines of the example
-    request = PlanRequest(
+    building = PlanRequest(
         profile=profile,
         tf32=tf32,
         builder_level=builder_level,
@@ -194,7 +183,7 @@ def export(
         report=report,
         no_cache=no_cache,
     )
-    check_destination(to, output, request)
+    check_destination(to, output, building)
     triton = TritonRequest(plan=plan, device=triton_device, instances=instances)
     triton.check(to)
     if ort_web is not None and to != "web":
@@ -224,131 +213,31 @@ def export(
         int8_activations=int8_activations,
         int8_scales=int8_scales,
     )
-    if to == "trt":
-        require_plan_target(request)
-    from_onnx = checkpoint.endswith(".onnx")
-    if from_onnx and to == "trt" and not must_be_lowered(Path(checkpoint), precision):
-        build_and_print(Path(checkpoint), output, request, json_=json_, exported=None)
+    source = OnnxRequest(
+        checkpoint=checkpoint,
+        config=config,
+        code=code,
+        topk=topk,
+        samples=samples,
+        batch=batch,
+        opset=opset,
+        outputs=outputs,
+        precision=precision,
+        stream=stream,
+    )
+    place = destination_of(
+        to, source, output, plan=building, triton=triton, ort_web=ort_web, json_=json_
+    )
+    if place.ready is not None and place.write is not None:
+        place.write(place.ready, None)
         return
-    target = output.with_suffix(".onnx")
-    if to == "triton":
-        if from_onnx and not must_be_lowered(Path(checkpoint), precision):
-            triton.write_and_print(checkpoint, Path(checkpoint), output, json_=json_, exported=None)
-            return
-        target = triton.target(checkpoint, output)
-    if to == "cpp":
-        from aasist_deploy.cli.export_cpp import bundle_and_print, bundle_target
-
-        target = bundle_target(output, precision)
-        if from_onnx:
-            bundle_and_print(Path(checkpoint), output, json_=json_, exported=None)
-            return
-    if to == "ort":
-        from aasist_deploy.cli.export_ort import check_ort_request, ort_and_print
-
-        check_ort_request(Path(checkpoint) if from_onnx else None, precision, stream=stream)
-        if from_onnx:
-            ort_and_print(Path(checkpoint), output, json_=json_, exported=None)
-            return
-    if to == "web":
-        from aasist_deploy.cli.export_web import page_and_print, prepare_page
-
-        given = Path(checkpoint) if from_onnx else None
-        target, runtime = prepare_page(given, output, ort_web, precision, stream=stream)
-        if from_onnx:
-            page_and_print(Path(checkpoint), output, runtime, json_=json_, exported=None)
-            return
     require_export_packages("Exporting needs")
     lowering.check()
     int8.check(lowering)
-    if from_onnx and precision == "int8":
-        said, line = quantize_onnx(
-            Path(checkpoint), target, int8, lowering, for_tensorrt=to == "trt"
-        )
-    elif from_onnx:
-        said, line = lower_onnx(Path(checkpoint), target, lowering)
-    else:
-        from aasist_deploy.export import ExportOptions, export_onnx
-
-        options = ExportOptions(
-            topk=topk or ("rank" if to == "trt" else "topk"),  # type: ignore[arg-type]  # checked there
-            n_samples=n_samples_of(samples),
-            batch=number_or(batch, "dynamic", "--batch"),
-            opset=opset,
-            outputs=names_of(outputs),
-            precision="fp32" if precision == "int8" else precision,
-        )
-        if precision == "int8":
-            if stream:
-                raise UsageError(
-                    "A file for streams is written in fp32, and int8 was asked for.",
-                    fix="leave out --stream or --precision int8",
-                )
-
-            def export_fp32(path: Path) -> float:
-                return export_onnx(_loaded(checkpoint, config, code), path, options).max_difference
-
-            said, line = quantize_checkpoint(
-                export_fp32, target, int8, lowering, for_tensorrt=to == "trt"
-            )
-        elif stream:
-            said, line = export_for_streams(checkpoint, config, code, target, options)
-        else:
-            said, line = _export(checkpoint, config, code, target, options, lowering)
-    if json_ and to == "onnx":
+    said, line = source.write(place.target, lowering, int8, for_tensorrt=to == "trt")
+    if json_ and place.write is None:
         print_json(said)
         return
     (stderr if json_ else stdout).print(line, markup=False)  # one JSON object alone on stdout
-    if to == "trt":
-        build_and_print(target, output, request, json_=json_, exported=said)
-    if to == "triton":
-        triton.write_and_print(checkpoint, target, output, json_=json_, exported=said)
-    if to == "cpp":
-        bundle_and_print(target, output, json_=json_, exported=said)
-    if to == "ort":
-        ort_and_print(target, output, json_=json_, exported=said)
-    if to == "web":
-        page_and_print(target, output, runtime, json_=json_, exported=said)
-
-
-def _loaded(checkpoint: str, config: Path | None, code: str | None) -> "Checkpoint":
-    from aasist_deploy.models import load_checkpoint, read_config
-
-    path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
-    return load_checkpoint(path, None if config is None else read_config(config), code=code)
-
-
-def _export(
-    checkpoint: str,
-    config: Path | None,
-    code: str | None,
-    target: Path,
-    options: "ExportOptions",
-    lowering: PrecisionRequest,
-) -> tuple[dict[str, Any], str]:
-    """Write the .onnx file of a checkpoint; what is said of it, as JSON and as lines."""
-    from aasist_deploy.export import export_onnx
-
-    loaded = _loaded(checkpoint, config, code)
-    lower = options.precision != "fp32"
-    n_samples = loaded.model.n_samples if options.n_samples == "trained" else options.n_samples
-    with stderr.status("exporting and checking against the checkpoint") as status:
-        result = export_onnx(
-            loaded,
-            target,
-            options,
-            lowering=lowering.options() if lower else None,
-            audio=lowering.audio(n_samples) if lower else None,
-            on_step=status.update,
-        )
-    said = {
-        "path": str(result.path),
-        "n_nodes": result.n_nodes,
-        "max_difference": result.max_difference,
-        "contract": result.contract.to_dict(),
-    }
-    about = f"largest difference from the checkpoint {result.max_difference:.1e}"
-    lines = [about + (" in fp32" if lower else "")]
-    if lower:
-        lines += gate_lines(result.gate, result.moved)
-    return said, described(result.path, result.contract, result.n_nodes, lines)
+    if place.write is not None:
+        place.write(place.target, said)

@@ -8,10 +8,10 @@ import typer
 from aasist_deploy.cli.common import stderr
 from aasist_deploy.cli.export_precision import described
 from aasist_deploy.errors import UsageError
-from aasist_deploy.published import names, pull
 
 if TYPE_CHECKING:
     from aasist_deploy.export import ExportOptions
+    from aasist_deploy.models import Checkpoint
 
 StreamOption = Annotated[
     bool,
@@ -42,20 +42,13 @@ def check_stream(checkpoint: str, to: str) -> None:
 
 
 def export_for_streams(
-    checkpoint: str,
-    config: Path | None,
-    code: str | None,
-    target: Path,
-    options: "ExportOptions",
+    checkpoint: "Checkpoint", target: Path, options: "ExportOptions"
 ) -> tuple[dict[str, Any], str]:
     """Write the file for streams of a checkpoint; what is said of it, as JSON and as a line."""
     from aasist_deploy.export.stream_export import export_stream
-    from aasist_deploy.models import load_checkpoint, read_config
 
-    path = pull(checkpoint) if checkpoint in names() else Path(checkpoint)
-    loaded = load_checkpoint(path, None if config is None else read_config(config), code=code)
     with stderr.status("exporting and checking against windows alone"):
-        result = export_stream(loaded, target, options)
+        result = export_stream(checkpoint, target, options)
     said = {
         "path": str(result.path),
         "n_nodes": result.n_nodes,
