@@ -26,7 +26,7 @@ import soundfile
 
 from aasist_deploy.journal import journal_of
 from benchmarks.common import Report
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 N_FILES: Final = 1_500
 # The journal is synced once a second; these runs take a few.

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.common import Report
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 LINKS_OF_ONE: Final = 20_000  # file systems have a limit
 AT_PERCENT: Final = (10, 25, 50, 75, 90, 99)

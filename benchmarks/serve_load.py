@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Report
-from tests.cli.tiny_model import write_tiny_model
+from tests.tiny_models import write_tiny_model
 
 COMMAND = str(Path(sys.executable).with_name("aasist-deploy"))
 _TINY_ATOL = 1e-5  # a mean of 800 samples, in batches of other sizes

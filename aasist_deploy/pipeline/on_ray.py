@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.pipeline.batches import calibration_of, files_per_chunk, row_of
-from aasist_deploy.pipeline.ray_connection import RUNS, silence_data
+from aasist_deploy.pipeline.ray_connection import RUNS
 from aasist_deploy.pipeline.ray_feed import Feed
+from aasist_deploy.pipeline.ray_quiet import quiet_run
 from aasist_deploy.pipeline.ray_worker import (
     Job,
     ModelFiles,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 # four tasks for each actor.
 _AHEAD_PER_DECODER: Final = 3
 _AHEAD_PER_SCORER: Final = 4
-# Ray Data keeps statistics of every block, 8 KB for a chunk; a data set is followed by another one
+# Ray Data keeps statistics of every block, 7 KB for a chunk; a data set is followed by another one
 # before they are much.
 CHUNKS_PER_DATA_SET: Final = 10_000
 
@@ -149,7 +150,7 @@ class RayScorer:
         from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy, read_datasource
         from ray.data.exceptions import ExecutionTimeoutError, SystemException
 
-        silence_data()
+        quiet_run()
         context = DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.target_max_block_size = 1  # a row is a block is a task

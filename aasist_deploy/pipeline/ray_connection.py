@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
-import tempfile
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from aasist_deploy.errors import EnvironmentLacks, UsageError
+from aasist_deploy.pipeline.ray_quiet import quiet_start
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -21,7 +19,6 @@ STORE_BYTES: Final = 256 << 20  # memory for windows under way, of a cluster tha
 _CONNECT_S: Final = 10.0
 # Runs under way: what is left of one when its cluster ends would begin another, to end there.
 RUNS: Final[WeakSet[Generator[Any, None, None]]] = WeakSet()
-_CORE_LEVEL: Final = "RAY_BACKEND_LOG_LEVEL"  # its core says on standard error that it is set
 
 
 @contextmanager
@@ -43,8 +40,6 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to its maker
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Of any actor of Ray Data its core says as an error that it might not be started again.
-    os.environ.setdefault(_CORE_LEVEL, "fatal")
     try:
         import ray
         import ray.data  # needs more packages than ray alone
@@ -67,7 +62,7 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
                 "include_dashboard": False,
             }
         try:
-            with _stderr_without(_CORE_LEVEL.encode()):
+            with quiet_start():
                 ray.init(**begin, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -83,38 +78,6 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
             for run in list(RUNS):
                 run.close()
             ray.shutdown()
-
-
-@contextmanager
-def _stderr_without(mark: bytes) -> Iterator[None]:
-    """Hold back what is written to standard error; show it afterwards, less lines with a mark.
-
-    Ray's core is no Python: it writes to the descriptor.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        kept = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held:
-                if mark not in line:
-                    os.write(2, line)
-
-
-def silence_data() -> None:
-    """Keep Ray Data's plans and statistics out of the terminal; they stay in its files."""
-    # It warns of runs too short for all tasks and actors.
-    for bound in ("maximum", "minimum"):
-        warnings.filterwarnings("ignore", f"The {bound} number of concurrent", UserWarning)
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL)
 
 
 def require_listener(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 import sys
 import tarfile
@@ -247,9 +248,14 @@ def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
 
 
 def test_engine_whose_process_is_killed_is_started_again_and_no_row_is_lost(
-    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    scorer: RayScorer,
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Every engine that meets the sixth batch first ends its process."""
+    """What Ray says of it is in our log, not in standard output, which belongs to rows."""
     met = tmp_path / "met"
 
     class Mortal(ray_worker.Scoring):
@@ -264,6 +270,12 @@ def test_engine_whose_process_is_killed_is_started_again_and_no_row_is_lost(
     monkeypatch.setattr(on_ray, "Scoring", Mortal)
     assert list(scorer.groups(sources, rule=FIRST, batch=4)) == expected
     assert met.exists()
+    from ray._private import worker
+
+    with caplog.at_level(logging.INFO):
+        worker.print_to_stdstream({"lines": ["A worker died."], "pid": "raylet"}, False)
+    assert "raylet: A worker died." in caplog.text
+    assert capfd.readouterr() == ("", "")
 
 
 def test_engine_on_another_device_is_refused_before_its_scores_are_used(
