@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aasist_deploy.errors import AasistDeployError, OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 # Five times the largest official file (ASV scores of ASVspoof 2021 PA, 108 MB of metadata).
 MAX_UNPACKED_BYTES: Final = 512 * 1024**2
+_NAMES_SHOWN: Final = 3  # of those that a message speaks of
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _EMPTY_ZIP_MAGIC: Final = b"PK\x05\x06"
@@ -128,6 +129,14 @@ def numbered_fields(text: str) -> Iterator[tuple[int, list[str]]]:
 def excerpt(text: str, limit: int = 80) -> str:
     """Return `text` quoted for a message, cut to `limit` characters."""
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def few(names: Sequence[str], limit: int = 80) -> str:
+    """The first names in brackets, for a message, each cut to `limit`; nothing without any."""
+    if not names:
+        return ""
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    return f" ({', '.join(excerpt(name, limit) for name in names[:_NAMES_SHOWN])}{more})"
 
 
 def not_in_a_line(text: str) -> str | None:

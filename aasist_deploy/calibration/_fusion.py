@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from aasist_deploy.calibration._affine import fit_affine, separates
 from aasist_deploy.calibration._logistic import PSEUDO_TRIALS, checked_fit_data, fit_logistic
 from aasist_deploy.errors import MetricError, ScoresError
-from aasist_deploy.textfile import excerpt
+from aasist_deploy.textfile import few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from aasist_deploy.scores import ScoreTable
 
-_NAMES_SHOWN: Final = 3
 
 Method = Literal["logistic", "mean"]
 
@@ -105,8 +104,8 @@ def match_scores(tables: Sequence[ScoreTable], names: Sequence[str]) -> MatchedS
         if lacking or surplus:
             raise ScoresError(
                 f"{names[0]} and {name} do not score the same trials: of {len(known)} in the first "
-                f"{len(lacking)} are not in the second{_few(lacking)}; of {len(place)} in the "
-                f"second {len(surplus)} are not in the first{_few(surplus)}.",
+                f"{len(lacking)} are not in the second{few(lacking)}; of {len(place)} in the "
+                f"second {len(surplus)} are not in the first{few(surplus)}.",
                 fix="Score the same split with every system.",
             )
         order = [place[utterance] for utterance in first.utterances]
@@ -117,7 +116,7 @@ def match_scores(tables: Sequence[ScoreTable], names: Sequence[str]) -> MatchedS
                 differing = [first.utterances[i] for i in np.flatnonzero(truth != theirs)]
                 raise ScoresError(
                     f"{names[0]} and {name} give {len(differing)} of {len(known)} trials "
-                    f"different keys{_few(differing)}."
+                    f"different keys{few(differing)}."
                 )
             truth = theirs
         if attacks is None and table.attacks is not None:
@@ -227,10 +226,3 @@ def _fusion(
         prior_bonafide=prior_bonafide,
         pseudo_trials=pseudo_trials,
     )
-
-
-def _few(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    more = ", …" if len(names) > _NAMES_SHOWN else ""
-    return f" ({', '.join(excerpt(name) for name in names[:_NAMES_SHOWN])}{more})"

@@ -9,7 +9,7 @@ import numpy as np
 from aasist_deploy.errors import ScoresError, UsageError
 from aasist_deploy.metrics import AsvErrorRates, Bootstrap, FixedAsvRates, compare, eer
 from aasist_deploy.report._words import number
-from aasist_deploy.textfile import excerpt
+from aasist_deploy.textfile import excerpt, few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,6 @@ FIGURES: Final = (
     "eer_percent", "eer_threshold", "min_tdcf_2019", "min_tdcf_2021", "auc", "min_dcf", "act_dcf",
     "cllr_bits", "min_cllr_bits", "n_bonafide", "n_spoof",
 )  # fmt: skip
-_NAMES_SHOWN: Final = 3
 
 
 def check_systems(systems: Sequence[System], *, allow_different: bool) -> None:
@@ -53,8 +52,8 @@ def check_systems(systems: Sequence[System], *, allow_different: bool) -> None:
             raise ScoresError(
                 f"{first.label} and {other.label} were not scored on the same trials: of "
                 f"{len(here)} and {len(there)} they share {len(here & there)}; "
-                f"{len(here - there)} are only in {first.label}{_few(here - there)}, "
-                f"{len(there - here)} only in {other.label}{_few(there - here)}.",
+                f"{len(here - there)} are only in {first.label}{few(sorted(here - there), 40)}, "
+                f"{len(there - here)} only in {other.label}{few(sorted(there - here), 40)}.",
                 fix="Evaluate both on the same split, or pass --allow-different.",
             )
         mine, theirs = common_trials(first, other)
@@ -152,10 +151,3 @@ def _asv_of(first: System, other: System) -> AsvErrorRates | FixedAsvRates | Non
                 pfa=values["pfa"], pmiss=values["pmiss"], pfa_spoof=values["pfa_spoof"]
             )
     return None
-
-
-def _few(names: set[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(excerpt(name, 40) for name in sorted(names)[:_NAMES_SHOWN])
-    return f" ({shown}{', …' if len(names) > _NAMES_SHOWN else ''})"

@@ -10,8 +10,7 @@ import numpy as np
 
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores._rows import number_of
-from aasist_deploy.scores._table import few
-from aasist_deploy.textfile import excerpt, numbered_fields, read_text, write_text_atomically
+from aasist_deploy.textfile import excerpt, few, numbered_fields, read_text, write_text_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 
 from aasist_deploy.errors import ScoresError
 from aasist_deploy.scores._rows import Row, rows_of
-from aasist_deploy.textfile import excerpt, read_text
+from aasist_deploy.textfile import excerpt, few, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_NAMES_SHOWN: Final = 3
 _DECISIONS: Final = ({0.0, 1.0}, {-1.0, 1.0})
 _NOT_APPLICABLE: Final = "-"
 
@@ -240,11 +239,3 @@ def _joined(
         missing=tuple(unscored),
         extra=tuple(unknown),
     )
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names in brackets, for a message; nothing when there is none."""
-    if not names:
-        return ""
-    more = ", …" if len(names) > _NAMES_SHOWN else ""
-    return f" ({', '.join(excerpt(name) for name in names[:_NAMES_SHOWN])}{more})"
