@@ -243,6 +243,10 @@ def _reason(error: Exception) -> str:
     """Why, in words that cannot hold an address or what it was opened with."""
     # fsspec takes every answer but a good one for a file that is not there; its cause knows.
     status = getattr(error, "status", None) or getattr(error.__cause__, "status", None)
+    # aiohttp gives what is no HTTP the status 400, and its parser's error as the cause.
+    causes = (type(one.__cause__).__module__ for one in (error, error.__cause__) if one is not None)
+    if "aiohttp.http_exceptions" in causes:
+        return "the server does not speak HTTP"
     if isinstance(status, int) and status != 404:
         return f"the server answers {status}"
     if isinstance(error, FileNotFoundError):

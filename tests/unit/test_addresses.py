@@ -8,26 +8,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import soundfile
 
 from aasist_deploy.errors import EnvironmentLacks, UsageError
 from aasist_deploy.inputs import Address, NamedInputs, _address
 from aasist_deploy.pipeline import score_files, stages
 from aasist_deploy.pipeline.isolated import InProcesses
+from tests.clips import wav_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 fsspec = pytest.importorskip("fsspec", reason="needs the extra remote")
-
-
-def wav_bytes(level: float) -> bytes:
-    stream = io.BytesIO()
-    soundfile.write(stream, np.full(800, level, np.float32), 16_000, format="WAV", subtype="FLOAT")
-    return stream.getvalue()
 
 
 @pytest.fixture
@@ -51,8 +44,8 @@ def rows_of(*typed: str | Path, engine: Any, **options: Any) -> list[Any]:
 def test_objects_named_in_a_list_are_scored_among_files_in_its_order(
     store: Callable[[str, bytes], str], fake_engine: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "b.wav").write_bytes(wav_bytes(0.2))
-    lines = [store("a.wav", wav_bytes(0.1)), "b.wav", store("c//d.wav", wav_bytes(0.3))]
+    (tmp_path / "b.wav").write_bytes(wav_of(0.2))
+    lines = [store("a.wav", wav_of(0.1)), "b.wav", store("c//d.wav", wav_of(0.3))]
     lines += ["memory://bucket/none.wav", lines[0]]
     (tmp_path / "all.txt").write_text("\n".join(lines))
     rows = rows_of(tmp_path / "all.txt", engine=fake_engine())
@@ -90,7 +83,7 @@ def test_archives_in_a_store_are_streamed(
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         info = tarfile.TarInfo("x/1.wav")
-        content = wav_bytes(0.4)
+        content = wav_of(0.4)
         info.size = len(content)
         archive.addfile(info, io.BytesIO(content))
     (row,) = rows_of(store("shard.tar", stream.getvalue()), engine=fake_engine())
@@ -103,13 +96,13 @@ def test_object_larger_than_the_limit_is_an_error_before_it_is_held(
     store: Callable[[str, bytes], str], fake_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "MAX_MEMBER_BYTES", 1_000)
-    good, large = store("a.wav", wav_bytes(0.1)[:900]), store("b.wav", wav_bytes(0.1))
+    good, large = store("a.wav", wav_of(0.1)[:900]), store("b.wav", wav_of(0.1))
     rows = rows_of(good, large, engine=fake_engine())
     assert rows[1].error == f"{large} has more than the 1000 bytes that are read of one file."
 
 
 def test_files_at_addresses_are_decoded_in_processes(tmp_path: Path, fake_engine: Any) -> None:
-    (tmp_path / "a.wav").write_bytes(wav_bytes(0.1))
+    (tmp_path / "a.wav").write_bytes(wav_of(0.1))
     processes = InProcesses(1)
     try:
         rows = rows_of(
@@ -131,8 +124,11 @@ def server() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if "garbage" in self.path:
+                self.wfile.write(b"garbage\r\n\r\n")
+                return
             known = "signature=hunter2" in self.path or self.headers.get("Authorization")
-            content = wav_bytes(0.1) if "good" in self.path else b""
+            content = wav_of(0.1) if "good" in self.path else b""
             self.send_response(200 if known and content else 403 if content else 404)
             self.send_header("Content-Length", str(len(content) if known else 0))
             self.end_headers()
@@ -162,6 +158,7 @@ def test_web_files_are_scored_and_no_secret_of_an_address_is_shown(
         f"http://{server}/good.wav?signature=wrong-secret",
         f"http://user:hunter2@{server}/none.wav",
         "http://user:hunter2@127.0.0.1:1/x.wav?key=hunter2",
+        f"http://user:hunter2@{server}/garbage.wav?key=hunter2",
     ]
     rows = rows_of(*typed, engine=fake_engine())
     assert rows[0].score == pytest.approx(1.0, abs=1e-5)
@@ -171,6 +168,7 @@ def test_web_files_are_scored_and_no_secret_of_an_address_is_shown(
     assert str(rows[2].path) == f"http://{server}/none.wav"
     assert "it does not exist" in rows[2].error
     assert "cannot be read" in rows[3].error
+    assert "the server does not speak HTTP" in rows[4].error
     shown = repr(rows) + "".join(map(repr, map(Address, typed)))
     for secret in ("hunter2", "wrong-secret", "user:"):
         assert secret not in shown
@@ -198,7 +196,8 @@ def test_missing_package_of_a_store_is_named(monkeypatch: pytest.MonkeyPatch) ->
     def lacks(*_: Any, **__: Any) -> None:
         raise ImportError("Install s3fs to access S3")
 
-    _address._file_system.cache_clear()
+    # Without the cache; to clear it would drop a session of the other tests while it is open.
+    monkeypatch.setattr(_address, "_file_system", _address._file_system.__wrapped__)
     monkeypatch.setattr(fsspec, "filesystem", lacks)
     with pytest.raises(EnvironmentLacks, match="s3fs") as raised:
         NamedInputs(["s3://bucket/a.wav"])
