@@ -8,19 +8,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 
 from aasist_deploy.errors import EnvironmentLacks, TrialsError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs, audio_inside
 from aasist_deploy.pipeline import score_files
-
-
-def wav_bytes(level: float = 0.1) -> bytes:
-    stream = io.BytesIO()
-    soundfile.write(stream, np.full(800, level, np.float32), 16_000, format="WAV", subtype="FLOAT")
-    return stream.getvalue()
+from tests.clips import wav_of
 
 
 def write_tar(path: Path, members: dict[str, bytes | tarfile.TarInfo], mode: Any = "w") -> Path:
@@ -53,9 +46,9 @@ def test_audio_in_a_tar_archive_is_scored_in_its_order(
     suffix: str, mode: str, tmp_path: Path, fake_engine: Any
 ) -> None:
     members: dict[str, Any] = {
-        "b/2.wav": wav_bytes(0.2),
+        "b/2.wav": wav_of(0.2),
         "b/2.json": b"{}",
-        "a/1.WAV": wav_bytes(0.1),
+        "a/1.WAV": wav_of(0.1),
         "a/._1.wav": b"a Mac's own notes",
         "3.flac": b"no audio",
     }
@@ -73,11 +66,11 @@ def test_audio_in_a_tar_archive_is_scored_in_its_order(
 
 def test_names_in_archives_open_nothing(tmp_path: Path, fake_engine: Any) -> None:
     outside = tmp_path / "outside.wav"
-    outside.write_bytes(wav_bytes(0.5))
+    outside.write_bytes(wav_of(0.5))
     (tmp_path / "in").mkdir()
     members: dict[str, Any] = {
         "../outside.wav": b"",
-        str(outside): wav_bytes(0.1),
+        str(outside): wav_of(0.1),
         "s.wav": link("s.wav", tarfile.SYMTYPE),
         "h.wav": link("h.wav", tarfile.LNKTYPE),
         "d.wav": link("d.wav", tarfile.CHRTYPE),
@@ -95,7 +88,7 @@ def test_names_in_archives_open_nothing(tmp_path: Path, fake_engine: Any) -> Non
 def test_damaged_archive_gives_what_came_before_and_a_last_row_with_the_reason(
     cut: int, tmp_path: Path, fake_engine: Any
 ) -> None:
-    path = write_tar(tmp_path / "x.tar", {f"{i}.wav": wav_bytes() for i in range(3)})
+    path = write_tar(tmp_path / "x.tar", {f"{i}.wav": wav_of() for i in range(3)})
     path.write_bytes(path.read_bytes()[:cut])
     rows = list(score_files(fake_engine(), audio_inside(path)))
     assert rows[-1].path == path
@@ -115,9 +108,7 @@ def test_large_member_is_not_read_into_memory(
     from aasist_deploy.inputs import _archives
 
     monkeypatch.setattr(_archives, "MAX_MEMBER_BYTES", 100)
-    large, small = audio_inside(
-        write_tar(tmp_path / "x.tar", {"a.wav": wav_bytes(), "b.wav": b"b"})
-    )
+    large, small = audio_inside(write_tar(tmp_path / "x.tar", {"a.wav": wav_of(), "b.wav": b"b"}))
     assert large.content is None
     assert "at most 100 are read" in str(large.error)
     assert small.content == b"b"
@@ -132,7 +123,7 @@ def parquet(path: Path, columns: dict[str, Any]) -> Path:
 
 
 def test_audio_in_parquet_is_scored_under_its_names(tmp_path: Path, fake_engine: Any) -> None:
-    audio = [wav_bytes(0.1), wav_bytes(0.2), None]
+    audio = [wav_of(0.1), wav_of(0.2), None]
     structs = [{"bytes": b, "path": f"{i}.wav"} for i, b in enumerate(audio)]
     tables: dict[str, tuple[dict[str, Any], list[str]]] = {
         "structs": ({"audio": structs, "label": [1, 2, 3]}, ["0.wav", "1.wav", "2.wav"]),

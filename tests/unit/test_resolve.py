@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from aasist_deploy import __version__, extras, published, resolve
-from aasist_deploy.contract import ModelContract
 from aasist_deploy.engines import choose_backend
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, OutputError, UsageError
 from aasist_deploy.published import PUBLISHED
 from aasist_deploy.resolve import backend_of, chosen_backend, model_file
+from tests.contracts import contract_of
 
 
 @pytest.fixture
@@ -43,18 +43,6 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(models, "load_checkpoint", lambda path: path)
     monkeypatch.setattr(resolve, "pull", lambda name: Path(f"{name}.pth"))
     return made
-
-
-def contract_of(sha256: str) -> ModelContract:
-    return ModelContract(
-        architecture="AASIST",
-        config={},
-        sample_rate_hz=16_000,
-        n_samples=64_600,
-        min_samples=64_600,
-        outputs={"score": "x"},
-        checkpoint_sha256=sha256,
-    )
 
 
 def test_file_is_itself(cache: Path) -> None:
@@ -100,7 +88,9 @@ def test_cached_file_is_used_only_when_it_comes_from_these_weights(
     target = cache / f"aasist-{__version__}.onnx"
     target.write_bytes(b"old")
     sha256 = PUBLISHED["aasist"].sha256 if fresh else "0" * 64
-    monkeypatch.setattr(resolve, "read_contract", lambda _path, **_: (contract_of(sha256), None))
+    monkeypatch.setattr(
+        resolve, "read_contract", lambda _path, **_: (contract_of(checkpoint_sha256=sha256), None)
+    )
     assert model_file("aasist", "onnx") == target
     assert exports == ([] if fresh else [target])
 

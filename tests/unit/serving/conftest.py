@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import threading
 import time
@@ -11,9 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-import soundfile
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
@@ -23,6 +20,7 @@ from aasist_deploy.serving import Limits
 from aasist_deploy.serving.metrics import Metrics
 from aasist_deploy.serving.running import listening_socket, run
 from aasist_deploy.serving.service import Service
+from tests.clips import wav_of
 
 if TYPE_CHECKING:
     import socket
@@ -113,14 +111,6 @@ def multipart(files: Mapping[str, bytes]) -> bytes:
         for name, content in files.items()
     ]
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
-
-
-def wav_of(level: float, n_samples: int = 800, rate_hz: int = 16_000) -> bytes:
-    """Equal samples; the engine's score is ten times their level."""
-    file = io.BytesIO()
-    wave = np.full(n_samples, level, np.float32)
-    soundfile.write(file, wave, rate_hz, format="WAV", subtype="FLOAT")
-    return file.getvalue()
 
 
 def everything(client: socket.socket) -> bytes:
