@@ -116,23 +116,7 @@ def open_journaled(
         OutputError: the place cannot be written.
     """
     found = read_journal(output)
-    if resume:
-        if found is None and output.exists() and output.stat().st_size:
-            raise UsageError(
-                f"{output} is there, but no journal beside it that says what it holds.",
-                fix="name another output, or leave out --resume, which begins anew",
-            )
-        if found is not None and found[0] and (differ := differences(found[0], dict(run))):
-            raise UsageError(
-                f"{output} was begun by another run: {'; '.join(differ)}.",
-                fix="give the options and inputs of that run, or name another output",
-            )
-    elif found is not None and found[1].n_inputs and not found[1].done:
-        raise UsageError(
-            f"{output} holds {found[1].n_inputs} rows of a run that was stopped.",
-            fix=f"add --resume to go on, or remove {journal_of(output)} to begin anew",
-        )
-    reached = found[1] if resume and found is not None and found[0] else None
+    reached = _begun(output, run, found, resume=resume)
     journal = journal_of(output)
     try:
         flags = os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
@@ -172,6 +156,43 @@ def open_journaled(
         yield file
     finally:
         file.close()
+
+
+def _begun(
+    output: Path,
+    run: Mapping[str, Any],
+    found: tuple[dict[str, Any], Reached] | None,
+    *,
+    resume: bool,
+) -> Reached | None:
+    """Where to go on, or None to begin anew; `found` is what the journal says.
+
+    Raises:
+        UsageError: what is there is another run, none that is known, or would be lost.
+    """
+    if not resume:
+        if found is not None and found[1].n_inputs and not found[1].done:
+            raise UsageError(
+                f"{output} holds {found[1].n_inputs} rows of a run that was stopped.",
+                fix=f"add --resume to go on, or remove {journal_of(output)} to begin anew",
+            )
+        return None
+    if found is None:
+        if output.exists() and output.stat().st_size:
+            raise UsageError(
+                f"{output} is there, but no journal beside it that says what it holds.",
+                fix="name another output, or leave out --resume, which begins anew",
+            )
+        return None
+    before, reached = found
+    if not before:
+        return None
+    if differ := differences(before, dict(run)):
+        raise UsageError(
+            f"{output} was begun by another run: {'; '.join(differ)}.",
+            fix="give the options and inputs of that run, or name another output",
+        )
+    return reached
 
 
 def _begin(rows: int, lines: int, run: Mapping[str, Any], header: bytes) -> Reached:
