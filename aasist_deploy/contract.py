@@ -20,7 +20,7 @@ from aasist_deploy.onnx_file import (
     with_metadata,
     write_onnx_file,
 )
-from aasist_deploy.textfile import excerpt, not_in_a_line
+from aasist_deploy.textfile import excerpt, json_of, not_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -270,8 +270,8 @@ class ModelContract:
         try:
             for name in known.keys() & metadata.keys():
                 text = metadata[name]
-                values[name] = text if known[name].type == "str" else json.loads(text)
-        except (ValueError, RecursionError) as error:
+                values[name] = text if known[name].type == "str" else json_of(text)
+        except ValueError as error:
             raise _unreadable(path, error) from error
         return cls.from_dict(values, path)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import ModelFileError, OutputError
-from aasist_deploy.textfile import not_in_a_line
+from aasist_deploy.textfile import json_of, not_in_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -230,7 +230,7 @@ def read_plan_contract(path: Path) -> PlanContract:
     """
     beside = json_path(path)
     try:
-        values = json.loads(beside.read_bytes())
+        values = json_of(beside.read_bytes())
     except FileNotFoundError as error:
         raise ModelFileError(
             f"{path} has no {beside.name} beside it: nothing says what the plan takes, what it "
@@ -239,7 +239,7 @@ def read_plan_contract(path: Path) -> PlanContract:
         ) from error
     except OSError as error:
         raise ModelFileError(f"{beside} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelFileError(
             f"{beside} is not JSON: {error}.", fix="copy both files again, or build the plan again"
         ) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import math
 import os
 import re
 import struct
@@ -11,7 +13,7 @@ import unicodedata
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aasist_deploy.errors import AasistDeployError, OutputError
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 # Five times the largest official file (ASV scores of ASVspoof 2021 PA, 108 MB of metadata).
 MAX_UNPACKED_BYTES: Final = 512 * 1024**2
+_MAX_DIGITS: Final = 400  # a float64 has at most 309 before its point
 _NAMES_SHOWN: Final = 3  # of those that a message speaks of
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZIP_MAGIC: Final = b"PK\x03\x04"
@@ -116,6 +119,51 @@ def _bounded(stream: _Readable, path: Path, error: type[AasistDeployError], limi
             fix="Check where the file comes from; unpack it yourself if it is right.",
         )
     return data
+
+
+def json_of(text: str | bytes) -> Any:  # noqa: ANN401  # whatever it holds
+    """What a text says in JSON, as RFC 8259 has it and other readers of our files demand it.
+
+    Raises:
+        ValueError: It is no JSON; it has NaN, an infinity or a number beyond float64, a name twice
+            in one object, a whole number of more than 400 digits, or is nested hundreds deep.
+    """
+    try:
+        return json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_without_repeats,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{excerpt(digits)} is beyond the numbers of a computer")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"it has the name {excerpt(name)} twice")
+        found[name] = value
+    return found
 
 
 def numbered_fields(text: str) -> Iterator[tuple[int, list[str]]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from aasist_deploy.errors import UsageError
+from aasist_deploy.textfile import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +64,13 @@ def read_earlier(path: Path) -> dict[str, Any]:
         UsageError: there is no such file, or it is something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_of(path.read_bytes())
     except OSError as error:
         raise UsageError(
             f"The baseline {path} cannot be read: {error.strerror}.",
             fix="name a variant, or a file written with: aasist-deploy bench --output",
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"The baseline {path} is not JSON: {error}.") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != BENCH_SCHEMA:

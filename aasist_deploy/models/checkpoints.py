@@ -20,6 +20,7 @@ from aasist_deploy.models.build import build_model
 from aasist_deploy.models.custom import CUSTOM
 from aasist_deploy.models.weights_file import CONFIG_KEY, RECIPE_KEY, read_weights, write_weights
 from aasist_deploy.published import published_by_sha256
+from aasist_deploy.textfile import json_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +57,8 @@ def read_config(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json_of(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The configuration {path} cannot be read: {error}.",
             fix="give a JSON file like the published AASIST.conf",

@@ -7,7 +7,6 @@ safetensors, with the configuration and the recipe as metadata.
 
 from __future__ import annotations
 
-import json
 import pickle  # for the name of the error only; nothing is unpickled here
 import warnings
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from aasist_deploy.errors import CheckpointError, EnvironmentLacks
 from aasist_deploy.onnx_file import write_onnx_file as write_whole_file
+from aasist_deploy.textfile import json_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,8 +124,8 @@ def _read_safetensors(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = json.loads(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else None
-    except (SafetensorError, ValueError, RecursionError) as error:
+        config = json_of(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else None
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a safetensors file, or it is damaged: {error}."
         ) from error

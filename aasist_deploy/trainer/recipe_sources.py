@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 import typing
 from dataclasses import fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aasist_deploy.errors import RecipeError
-from aasist_deploy.textfile import read_text
+from aasist_deploy.textfile import json_of, read_text
 from aasist_deploy.trainer.recipe import SECTIONS
 from aasist_deploy.trainer.recipe_model import CUSTOM, SETTINGS, Model
 from aasist_deploy.trainer.recipe_published import from_published
@@ -84,8 +83,8 @@ def with_overrides(content: Sections, overrides: Sequence[str]) -> Sections:
 
 def _json_object(text: str, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = json_of(text)
+    except ValueError as error:
         raise RecipeError(f"{path} is no JSON: {error}.") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no JSON object.")

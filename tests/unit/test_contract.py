@@ -141,6 +141,10 @@ def test_newer_schema_is_refused_with_both_versions() -> None:
         ("calibration", '{"scale": -1.0, "offset": 0.0}'),
         ("calibration", '{"scale": 1.0}'),
         ("calibration", '"none"'),
+        ("config", '{"a": NaN}'),
+        ("config", '{"a": 1, "a": 2}'),
+        ("config", '{"a": 1e999}'),
+        ("thresholds", '{"eer": 0.5, "eer": -9.5}'),
     ],
 )
 def test_value_that_no_reader_could_act_on_is_refused(name: str, text: str) -> None:

@@ -103,6 +103,23 @@ def test_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_plan(tmp_path / "no.plan")
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('"build": {"a": NaN}', "NaN is no number of JSON"),
+        ('"sm": "9.0", "sm": "8.9"', "it has the name 'sm' twice"),
+        ('"x": ' + "9" * 5_000, "it has a number of 5000 digits"),
+        ('"x": ' + "[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_description_that_readers_take_differently_is_refused(
+    plan: Path, more: str, message: str
+) -> None:
+    json_path(plan).write_text("{" + more + "}")
+    with pytest.raises(ModelFileError, match=f"is not JSON: {message}"):
+        read_plan(plan)
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "null", '"text"', "\xff", "{}"])
 def test_description_that_is_none_is_refused(plan: Path, text: str) -> None:
     json_path(plan).write_bytes(text.encode("latin-1"))

@@ -1,16 +1,53 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aasist_deploy.errors import OutputError, TrialsError
-from aasist_deploy.textfile import numbered_fields, read_text, write_text_atomically
+from aasist_deploy.textfile import json_of, numbered_fields, read_text, write_text_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("NaN", "NaN is no number of JSON"),
+        ('{"a": [-Infinity]}', "-Infinity is no number of JSON"),
+        ("[1e999]", "'1e999' is beyond the numbers of a computer"),
+        ("9" * 5_000, "it has a number of 5000 digits"),
+        ("-" + "9" * 401, "it has a number of 402 digits"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ('{"a":' * 100_000, "it is nested too deeply"),
+        ('{"b": {"a": 1, "c": 2, "a": 1}}', "it has the name 'a' twice"),
+        ("{", "Expecting property name"),
+        ("", "Expecting value"),
+        (b"\xff", "can't decode byte 0xff"),
+    ],
+)
+def test_what_readers_of_json_take_differently_is_none(text: str | bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        json_of(text)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)  # fmt: skip
+def test_json_comes_back_as_it_was_written(value: Any) -> None:
+    assert json_of(json.dumps(value, allow_nan=False)) == value
+    assert json_of(json.dumps(value, ensure_ascii=True).encode()) == value
 
 
 def test_gzip_is_told_by_its_bytes_not_its_name(tmp_path: Path) -> None:
