@@ -3,8 +3,8 @@
     python -m benchmarks.many_files --files 10000 100000 -o REPORT.json
 
 The files are links to a short clip and the model is one that takes no time, so what is measured is
-the pipeline. Resident memory of the command is read five times a second; that of its decoding
-processes as well.
+the pipeline. Resident memory of the command is read five times a second; that of the processes that
+it starts, which decode or are Ray's, as well.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def measure(report: Report, model: Path, names: Path, n_files: int) -> None:
+def measure(report: Report, model: Path, names: Path, given: list[str], n_files: int) -> None:
     """Score one list and note memory over time."""
     output = names.with_suffix(".csv")
     program = "from aasist_deploy.cli import main; main()"
     command = [sys.executable, "-c", program, "score", str(model), "--list", str(names)]
-    options = ["--backend", "onnx", "--threads", "1", "--batch", "64", "-o", str(output)]
+    options = ["--backend", "onnx", "--threads", "1", "-o", str(output), *given]
     start = time.perf_counter()
     process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
     parent: list[float] = []
-    decoding: list[float] = []
+    children: list[float] = []
     while process.poll() is None:
         if (held := resident_mib(process.pid)) is not None:
             parent.append(held)
-            decoding.append(sum(resident_mib(child) or 0 for child in children_of(process.pid)))
+            children.append(sum(resident_mib(child) or 0 for child in children_of(process.pid)))
         time.sleep(0.2)
     seconds = time.perf_counter() - start
 
@@ -87,13 +87,14 @@ def measure(report: Report, model: Path, names: Path, n_files: int) -> None:
     with output.open("rb") as lines:
         n_rows = sum(1 for _ in lines) - 1
     report.row(
+        options=" ".join(given),
         files=n_files,
         exit_code=process.returncode,
         rows=n_rows,
         seconds=round(seconds, 1),
         largest_mib=round(max(parent), 1),
         mib_over_time=over_time(parent),
-        decoding_processes_mib_over_time=over_time(decoding),
+        child_processes_mib_over_time=over_time(children),
     )
 
 
@@ -103,16 +104,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--engine", default="local", help="local or ray")
+    parser.add_argument("--batch", default="64", help="windows scored together")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--note", default="", help="what else ran on the machine")
     options = parser.parse_args()
-    packages = ("aasist-deploy", "onnxruntime", "soundfile", "numpy")
+    packages = ("aasist-deploy", "onnxruntime", "soundfile", "numpy", "ray")
+    given = ["--engine", options.engine, "--batch", options.batch]
     report = Report(options.output, packages, note=options.note)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         model = write_tiny_model(folder / "tiny.onnx")
         for n_files in options.files:
-            measure(report, model, make_list(folder, n_files), n_files)
+            measure(report, model, make_list(folder, n_files), given, n_files)
 
 
 if __name__ == "__main__":
