@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from itertools import islice
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import UsageError
@@ -14,6 +15,7 @@ from aasist_deploy.pipeline.journaled import append_rows, skip_done
 from aasist_deploy.pipeline.rows import ScoredFile
 from aasist_deploy.pipeline.run import fingerprint
 from aasist_deploy.pipeline.windows import FIRST
+from aasist_deploy.textfile import excerpt, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +25,16 @@ if TYPE_CHECKING:
     from aasist_deploy.trials import Dataset, Trial
 
 # An evaluation scores one window of each trial, so the scores of windows say nothing more.
-_KEPT: Final = tuple(f.name for f in fields(ScoredFile) if f.name not in {"path", "window_scores"})
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    "float | None": (float, NoneType),
+    "str | None": (str, NoneType),
+    "bool": bool,
+}
+_KEPT: Final = {
+    f.name: _TYPES[str(f.type)]
+    for f in fields(ScoredFile)
+    if f.name not in {"path", "window_scores"}
+}
 
 
 def score_trials(
@@ -108,11 +119,29 @@ def _read(output: Path, n_bytes: int, trials: Sequence[Trial]) -> list[ScoredFil
             f"{output} holds {len(lines)} rows; its journal says {len(trials)}.",
             fix=f"remove {output} and its journal, and begin anew",
         )
-    rows = (json.loads(line) for line in lines)
     return [
-        ScoredFile(path=trial.path, **{name: row[name] for name in _KEPT})
-        for trial, row in zip(trials, rows, strict=True)
+        _row(line, trial, f"{output}:{number}")
+        for number, (trial, line) in enumerate(zip(trials, lines, strict=True), start=1)
     ]
+
+
+def _row(line: bytes, trial: Trial, place: str) -> ScoredFile:
+    """A row that `_line` made.
+
+    The journal's check sum is no signature: whoever can write both files can write any row.
+    """
+    try:
+        row = json_of(line)
+    except ValueError:
+        row = None
+    if isinstance(row, dict) and all(
+        name in row and isinstance(row[name], kind) for name, kind in _KEPT.items()
+    ):
+        return ScoredFile(path=trial.path, **{name: row[name] for name in _KEPT})
+    raise UsageError(
+        f"{place} is no row of an evaluation: {excerpt(line.decode(errors='replace'))}.",
+        fix="remove the file and its journal, and begin anew",
+    )
 
 
 def _hash_of(trials: Iterable[Trial]) -> str:

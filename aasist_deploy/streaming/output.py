@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aasist_deploy.errors import UsageError
 from aasist_deploy.streaming.rows import WindowRow
+from aasist_deploy.textfile import excerpt, json_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -78,19 +80,37 @@ class RowText:
         return _csv_line([_cell(values[c]) for c in self.columns])
 
     def read(self, lines: Iterable[str]) -> Iterator[tuple[str | None, WindowRow]]:
-        """Lines that were made here, back to paths and rows; the header is left out."""
+        """Lines that were made here, back to paths and rows; the header is left out.
+
+        Raises:
+            UsageError: A line was not made here, whatever the journal says of it.
+        """
+        try:
+            for each in self._values(lines):
+                path = each.pop("path", None)
+                yield path, WindowRow(**each)
+        except (ValueError, TypeError, csv.Error) as error:
+            raise UsageError(
+                f"The rows that are there cannot be read: {error}.",
+                fix="remove them and their journal, and begin anew",
+            ) from error
+
+    def _values(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         if self.format == "jsonl":
-            values: Iterator[dict[str, Any]] = (json.loads(line) for line in lines)
-        else:
-            cells = csv.reader(lines)
-            next(cells, None)
-            values = (
-                {c: _value(c, cell) for c, cell in zip(self.columns, row, strict=True)}
-                for row in cells
-            )
-        for each in values:
-            path = each.pop("path", None)
-            yield path, WindowRow(**each)
+            for line in lines:
+                values = json_of(line)
+                if not isinstance(values, dict) or tuple(values) != self.columns:
+                    raise ValueError(f"{excerpt(line.strip())} has not the columns of a row")
+                for column, value in values.items():
+                    kinds = (str, NoneType) if column in _WORDS else (float, NoneType)
+                    if not isinstance(value, kinds):
+                        raise TypeError(f"{column} is {excerpt(repr(value))}")
+                yield values
+            return
+        cells = csv.reader(lines)
+        next(cells, None)
+        for row in cells:
+            yield {c: _value(c, cell) for c, cell in zip(self.columns, row, strict=True)}
 
 
 _WORDS: Final = frozenset({"path", "error", "decision"})

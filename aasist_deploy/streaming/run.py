@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aasist_deploy.audio import file_blocks
-from aasist_deploy.errors import AudioError
+from aasist_deploy.errors import AudioError, UsageError
 from aasist_deploy.streaming.journal import Place
 from aasist_deploy.streaming.scan import draw, place_after, scan
+from aasist_deploy.textfile import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,9 +86,14 @@ def run_scan(
 
     number = 0
     for path, row in text.read(sink.lines()):
-        while str(recordings[number].path) != path:
+        while number < len(recordings) and str(recordings[number].path) != path:
             close(recordings[number])
             number += 1
+        if number == len(recordings):
+            raise UsageError(
+                f"The rows that are there name {excerpt(str(path))}, which is not scanned.",
+                fix="remove them and their journal, and begin anew",
+            )
         count(recordings[number], row)
     begin = sink.place
     for number, recording in enumerate(recordings):

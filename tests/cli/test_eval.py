@@ -127,6 +127,43 @@ def test_interrupted_run_keeps_what_was_scored_and_goes_on_to_the_same_scores(
         assert reports[0][key] == reports[1][key], key
 
 
+@pytest.mark.parametrize(
+    "row",
+    [b"{}\n", b"[]\n", b"{\n", b'{"score": NaN}\n', b"9" * 5_000 + b"\n", b"[" * 100_000 + b"\n"],
+)
+def test_rows_that_somebody_wrote_with_their_journal_are_one_error(
+    row: bytes, evaluate: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as forged:
+        forged.setattr("aasist_deploy.pipeline.trial_rows._line", lambda *_: row)
+        evaluate("--batch", "1", fail_at=2, error=KeyboardInterrupt())
+    result = evaluate("--resume", "--batch", "1")
+    assert result.code == 2
+    assert "rows.jsonl:1 is no row of an evaluation: " in result.err
+
+
+@pytest.mark.parametrize(("name", "value"), [("score", "high"), ("error", 3), ("tiled", None)])
+def test_rows_with_values_of_another_type_are_one_error(
+    name: str,
+    value: Any,
+    evaluate: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from aasist_deploy.pipeline import trial_rows
+
+    line = trial_rows._line
+    with monkeypatch.context() as forged:
+        forged.setattr(
+            trial_rows,
+            "_line",
+            lambda *given: json.dumps({**json.loads(line(*given)), name: value}).encode() + b"\n",
+        )
+        evaluate("--batch", "1", fail_at=2, error=KeyboardInterrupt())
+    result = evaluate("--resume", "--batch", "1")
+    assert result.code == 2
+    assert "rows.jsonl:1 is no row of an evaluation: " in result.err
+
+
 def test_finished_run_is_reported_again_without_scoring(
     cli: Any, evaluate: Callable[..., Any], tmp_path: Path
 ) -> None:

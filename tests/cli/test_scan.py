@@ -177,6 +177,37 @@ def test_files_that_cannot_be_scored_are_rows_and_the_others_go_on(
     assert [file["error"] is None for file in figures["files"]] == [True, False, False, True]
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        ("o.jsonl", "{}\n"), ("o.jsonl", "[]\n"), ("o.jsonl", "{\n"),
+        ("o.jsonl", "[" * 50_000 + "\n"),
+        ("o.jsonl", '{"path": "x", "start_s": 0.0, "end_s": 0.1, "score": NaN, "error": null}\n'),
+        ("o.jsonl", '{"path": "x", "start_s": 0.0, "end_s": "0", "score": 1.0, "error": null}\n'),
+        ("o.jsonl", '{"path": "x", "start_s": 0.0, "end_s": 0.1, "score": 1.0, "error": null}\n'),
+        ("o.csv", "x,0.0,0.1,high,\n"), ("o.csv", "x\n"), ("o.csv", "x,0.0,0.1,1.0,\n"),
+        ("o.csv", '"' + "x" * 200_000 + "\n"),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_rows_that_somebody_wrote_with_their_journal_are_one_error(
+    forged: tuple[str, str],
+    cli: Any,
+    fake_model: Callable[..., Path],
+    wave: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, line = forged
+    model, last = fake_model(), write_wave(tmp_path / "d.wav")
+    with monkeypatch.context() as patched:
+        patched.setattr("aasist_deploy.streaming.output.RowText.line", lambda *_: line)
+        assert cli("scan", model, wave, last, "-o", tmp_path / name, *HOP).code == 0
+    result = cli("scan", model, wave, last, "-o", tmp_path / name, *HOP, "--resume")
+    assert result.code == 2
+    assert "The rows that are there" in result.err
+
+
 def test_short_silent_and_clipped_recordings(
     cli: Any, fake_model: Callable[..., Path], tmp_path: Path
 ) -> None:
