@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from aasist_deploy.errors import EnvironmentLacks, UsageError
-from aasist_deploy.pipeline.ray_quiet import quiet_start
+from aasist_deploy.pipeline.ray_quiet import messages_in_log, quiet_start
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -71,10 +71,13 @@ def ray_cluster(address: str | None, *, n_cpus: int | None = None) -> Iterator[N
                 fix="`ray status` on one of its machines says its address; for a cluster with a "
                 "token set RAY_AUTH_MODE=token",
             ) from error
-    try:
+    if not mine:
         yield
-    finally:
-        if mine:
+        return
+    with messages_in_log():
+        try:
+            yield
+        finally:
             for run in list(RUNS):
                 run.close()
             ray.shutdown()

@@ -47,16 +47,26 @@ def quiet_start() -> Iterator[None]:
 
 
 def quiet_run() -> None:
-    """Before a data set is made: keep plans, statistics and messages of the cluster to logs."""
+    """Before a data set is made: keep its plans and statistics to Ray's log."""
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
     # It warns of runs too short for all tasks and actors.
     for bound in ("maximum", "minimum"):
         warnings.filterwarnings("ignore", f"The {bound} number of concurrent", UserWarning)
+
+
+@contextmanager
+def messages_in_log() -> Iterator[None]:
+    """Have what Ray tells of the cluster in our log, and not in standard output."""
     from ray._private import worker  # there is no public way
 
+    before = worker.print_to_stdstream
     worker.print_to_stdstream = _in_our_log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _in_our_log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001

@@ -25,7 +25,15 @@ from aasist_deploy.cli import app
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import AudioInput, NamedInputs
-from aasist_deploy.pipeline import FIRST, InThreads, LocalScorer, WindowRule, on_ray, ray_worker
+from aasist_deploy.pipeline import (
+    FIRST,
+    InThreads,
+    LocalScorer,
+    ScoredFile,
+    WindowRule,
+    on_ray,
+    ray_worker,
+)
 from aasist_deploy.pipeline.batches import files_per_chunk
 from aasist_deploy.pipeline.isolated import can_isolate
 from aasist_deploy.pipeline.on_ray import RayScorer
@@ -91,47 +99,52 @@ def scorer(_cluster: None, model: Path) -> RayScorer:
     return RayScorer(model, "onnx", OPTIONS, scorers=2)
 
 
+def locally(
+    model: Path, sources: list[AudioInput], rule: WindowRule = FIRST, batch: int = 4
+) -> list[list[ScoredFile]]:
+    """The groups of a run in this process."""
+    with open_engine(model, "onnx", **OPTIONS) as engine:
+        return list(LocalScorer(engine, InThreads(), 2).groups(sources, rule=rule, batch=batch))
+
+
 @pytest.mark.parametrize(
     ("rule", "batch"),
-    [(FIRST, 4), (FIRST, 7), (WindowRule(n_windows=None, hop_s=0.01), 4)],
-    ids=["first", "other batch", "all"],
+    [(FIRST, 7), (WindowRule(n_windows=None, hop_s=0.01), 4)],
+    ids=["first", "all"],
 )
 def test_rows_and_groups_are_those_of_one_process(
     rule: WindowRule, batch: int, scorer: RayScorer, model: Path, paths: list[Path]
 ) -> None:
     sources = [AudioInput(path) for path in paths]
     with open_engine(model, "onnx", **OPTIONS) as engine:
-        local = LocalScorer(engine, InThreads(), 2)
         assert (scorer.contract, scorer.backend, scorer.device) == (
-            local.contract, local.backend, local.device,
+            engine.contract, engine.backend, engine.device,
         )  # fmt: skip
-        expected = list(local.groups(sources, rule=rule, batch=batch))
+    expected = locally(model, sources, rule, batch)
     assert list(scorer.groups(sources, rule=rule, batch=batch)) == expected
     assert sum(len(group) for group in expected) == N + 1
     assert sum(row.score is None for group in expected for row in group) == len(BAD) + 1
 
 
-def test_audio_in_archives_is_scored(scorer: RayScorer, paths: list[Path], tmp_path: Path) -> None:
+def test_audio_in_archives_and_names_relative_to_the_command_are_scored(
+    scorer: RayScorer,
+    model: Path,
+    paths: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(paths[9], "nine.wav")
         archive.add(paths[5], "bad.wav")
-    with NamedInputs([tmp_path / "x.tar"]) as named:
-        ((nine, bad),) = scorer.groups(named, rule=FIRST, batch=4)
-    ((alone,),) = scorer.groups([AudioInput(paths[9])], rule=FIRST, batch=4)
-    assert nine.score == alone.score
-    assert str(nine.path).endswith("x.tar/nine.wav")
-    assert f"{tmp_path}/x.tar/bad.wav cannot be decoded" in str(bad.error)
-
-
-def test_relative_names_are_of_the_folder_where_the_command_runs(
-    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.chdir(paths[0].parent)
-    ((row, missing),) = scorer.groups(
-        [AudioInput(Path(paths[9].name)), AudioInput(Path("none.wav"))], rule=FIRST, batch=4
-    )
-    assert row.error is None
+    with NamedInputs([tmp_path / "x.tar"]) as named:
+        sources = [*named, AudioInput(Path(paths[9].name)), AudioInput(Path("none.wav"))]
+    ((inside, bad, relative, missing),) = scorer.groups(sources, rule=FIRST, batch=4)
+    assert inside.score == relative.score is not None
+    assert str(inside.path).endswith("x.tar/nine.wav")
+    assert f"{tmp_path}/x.tar/bad.wav cannot be decoded" in str(bad.error)
     assert missing.error == "none.wav does not exist."
+    assert locally(model, sources) == [[inside, bad, relative, missing]]
 
 
 def test_run_begun_in_one_process_goes_on_on_a_cluster_to_the_same_bytes(
@@ -175,22 +188,10 @@ def test_options_of_a_cluster_are_refused_without_one(option: list[str], model: 
     assert f"{option[0]} belongs to --engine ray" in str(result.exception)
 
 
-def test_endless_inputs_are_read_a_bounded_number_ahead(
-    scorer: RayScorer, paths: list[Path]
-) -> None:
-    n_read = itertools.count()
-    read = (AudioInput(paths[next(n_read) % 5]) for _ in itertools.repeat(None))
-    groups: Any = scorer.groups(read, rule=FIRST, batch=4)
-    assert len(next(groups)) == 4
-    groups.close()
-    assert next(n_read) <= 20 * files_per_chunk(4)
-
-
 def test_data_sets_that_follow_one_another_give_the_rows_of_one(
-    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+    scorer: RayScorer, model: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = list(map(AudioInput, paths[:40]))  # five chunks
-    whole = list(scorer.groups(sources, rule=FIRST, batch=4))
+    sources = list(map(AudioInput, paths[:32]))  # four chunks
     first: list[int] = []
     source = Feed.source
 
@@ -200,16 +201,18 @@ def test_data_sets_that_follow_one_another_give_the_rows_of_one(
 
     monkeypatch.setattr(on_ray, "CHUNKS_PER_DATA_SET", 2)
     monkeypatch.setattr(Feed, "source", counted)
-    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == whole
-    assert first == [0, 2, 4]
+    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == locally(model, sources)
+    assert first == [0, 2]
 
 
-def test_run_that_is_left_open_is_ended_before_its_cluster(
+def test_endless_run_reads_a_bounded_number_ahead_and_is_ended_before_its_cluster(
     scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is left of it would begin another cluster, to end there."""
-    groups: Any = scorer.groups(map(AudioInput, paths), rule=FIRST, batch=4)
-    next(groups)
+    n_read = itertools.count()
+    read = (AudioInput(paths[next(n_read) % 5]) for _ in itertools.repeat(None))
+    groups: Any = scorer.groups(read, rule=FIRST, batch=4)
+    assert len(next(groups)) == 4
     ended: list[bool] = []
     with monkeypatch.context() as patch:  # as if it were not there yet, and this one began it
         patch.setattr(scorer._ray, "is_initialized", lambda: False)
@@ -219,16 +222,12 @@ def test_run_that_is_left_open_is_ended_before_its_cluster(
     monkeypatch.setattr(scorer._ray, "shutdown", lambda: ended.append(groups.gi_frame is None))
     cluster.__exit__(None, None, None)
     assert ended == [True]
+    assert next(n_read) <= 20 * files_per_chunk(4)
 
 
 @pytest.mark.skipif(not can_isolate(), reason="no processes for decoding on this system")
-@pytest.mark.parametrize("rule", [FIRST, WindowRule(n_windows=None)], ids=["first", "all"])
 def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
-    rule: WindowRule,
-    scorer: RayScorer,
-    paths: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    scorer: RayScorer, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deadly(row: Any, job: Any) -> Any:  # given to Ray by value, not by the name of a module
         from aasist_deploy.pipeline import isolated, ray_worker
@@ -241,7 +240,7 @@ def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
     monkeypatch.setattr(on_ray, "decoded", deadly)
     (tmp_path / "deadly.wav").write_bytes(paths[0].read_bytes())
     sources = [*paths[:4], tmp_path / "deadly.wav", *paths[6:9]]
-    rows = [r for g in scorer.groups(map(AudioInput, sources), rule=rule, batch=3) for r in g]
+    rows = [r for g in scorer.groups(map(AudioInput, sources), rule=FIRST, batch=3) for r in g]
     assert [row.path for row in rows] == sources
     assert [row.path.name for row in rows if row.error] == ["deadly.wav"]
     assert "deadly.wav ended 2 processes that decoded it (exit code 7" in str(rows[4].error)
@@ -249,6 +248,7 @@ def test_file_that_kills_its_decoder_is_named_and_costs_only_its_row(
 
 def test_engine_whose_process_is_killed_is_started_again_and_no_row_is_lost(
     scorer: RayScorer,
+    model: Path,
     paths: list[Path],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -266,16 +266,15 @@ def test_engine_whose_process_is_killed_is_started_again_and_no_row_is_lost(
             return super().__call__(row)
 
     sources = list(map(AudioInput, paths))
-    expected = list(scorer.groups(sources, rule=FIRST, batch=4))
     monkeypatch.setattr(on_ray, "Scoring", Mortal)
-    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == expected
+    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == locally(model, sources)
     assert met.exists()
     from ray._private import worker
 
     with caplog.at_level(logging.INFO):
         worker.print_to_stdstream({"lines": ["A worker died."], "pid": "raylet"}, False)
     assert "raylet: A worker died." in caplog.text
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr().out == ""
 
 
 def test_engine_on_another_device_is_refused_before_its_scores_are_used(
