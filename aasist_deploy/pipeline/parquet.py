@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from aasist_deploy.errors import OutputError
+from aasist_deploy.errors import OutputError, UsageError
 from aasist_deploy.scores import open_parquet
-from aasist_deploy.textfile import whole_file
+from aasist_deploy.textfile import json_of, whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +24,7 @@ def write_parquet(rows: Path, output: Path, columns: RowColumns, n_bytes: int) -
 
     Raises:
         OutputError: the place cannot be written.
+        UsageError: a row is none, whatever the journal says of it.
     """
     try:
         with (
@@ -36,9 +36,15 @@ def write_parquet(rows: Path, output: Path, columns: RowColumns, n_bytes: int) -
                 n_bytes -= len(line)
                 if n_bytes < 0:
                     break
-                writer.write_values(json.loads(line))
+                writer.write_values(json_of(line))
     except OSError as error:
         raise OutputError(
             f"{output} cannot be written: {error.strerror or error}. Its rows are in {rows}.",
             fix="make room, and give the same command with --resume",
+        ) from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        # The journal's check sum is no signature: whoever can write both files can write any row.
+        raise UsageError(
+            f"A row in {rows} cannot be read: {error}.",
+            fix="remove the file and its journal, and begin anew",
         ) from error
