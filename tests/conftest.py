@@ -159,6 +159,25 @@ def exported_stream(
     return lambda: made_once("AASIST.stream.onnx", make)
 
 
+@pytest.fixture(scope="session")
+def packaged_onnx(
+    tmp_path_factory: pytest.TempPathFactory,
+    made_once: Callable[[str, Callable[[Path], object]], Path],
+) -> Callable[[], Path]:
+    """The weights of the package exported by their name, once a run of tests."""
+
+    def make(path: Path) -> None:
+        pytest.importorskip("onnxscript", reason="needs the extra export")
+        pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+        from aasist_deploy.resolve import model_file
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AASIST_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+            path.write_bytes(model_file("aasist-l-mini", "onnx").read_bytes())
+
+    return lambda: made_once("aasist-l-mini.onnx", make)
+
+
 SMALL_SAMPLES = 16_000
 SMALL_CONFIG: dict[str, Any] = {
     "architecture": "AASIST",

@@ -34,8 +34,8 @@ def score_of(model: Path) -> float:
         return float(engine.score(fit_length(read_audio(CLIP).wave)[None])[0])
 
 
-def test_embed_prints_the_score_of_each_file(small_onnx: Callable[..., Path]) -> None:
-    model = small_onnx(n_samples=64_600)
+def test_embed_prints_the_score_of_each_file(packaged_onnx: Callable[[], Path]) -> None:
+    model = packaged_onnx()
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "examples" / "embed.py"), str(model), str(CLIP)],
         capture_output=True,
@@ -50,11 +50,11 @@ def test_embed_prints_the_score_of_each_file(small_onnx: Callable[..., Path]) ->
 
 @pytest.mark.parametrize("document", ["README.md", "docs/embedding.md"])
 def test_python_of_the_documents_gives_the_score(
-    small_onnx: Callable[..., Path], document: str
+    packaged_onnx: Callable[[], Path], document: str
 ) -> None:
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    model = small_onnx(n_samples=64_600)
+    model = packaged_onnx()
     code = code.replace('"aasist.onnx"', repr(str(model))).replace('"call.wav"', repr(str(CLIP)))
     names: dict[str, object] = {}
     exec(compile(code, document, "exec"), names)

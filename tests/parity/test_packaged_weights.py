@@ -20,7 +20,7 @@ from aasist_deploy.scores import read_asv_scores
 from aasist_deploy.trials import load_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "aasist-l-mini"
@@ -37,14 +37,8 @@ def checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    pytest.importorskip("onnxscript", reason="needs the extra export")
-    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
-    from aasist_deploy.resolve import model_file
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AASIST_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield model_file(NAME, "onnx")
+def exported(packaged_onnx: Callable[[], Path]) -> Path:
+    return packaged_onnx()
 
 
 def test_they_are_the_bytes_of_the_registry() -> None:
