@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.pipeline.batches import calibration_of, files_per_chunk, row_of
 from aasist_deploy.pipeline.ray_connection import RUNS
-from aasist_deploy.pipeline.ray_feed import Feed
+from aasist_deploy.pipeline.ray_feed import Feed, error_of
 from aasist_deploy.pipeline.ray_quiet import quiet_run
 from aasist_deploy.pipeline.ray_worker import (
     Job,
@@ -26,7 +26,6 @@ from aasist_deploy.pipeline.ray_worker import (
     Scoring,
     check_versions,
     decoded,
-    error_of,
     fill_in,
 )
 
@@ -144,6 +143,7 @@ class RayScorer:
                             feed.hand_over()
                         if group:
                             yield [row_of(file, rule, calibration) for file in group]
+                feed.next_data_set()
 
     def _scored(self, feed: Feed, job: Job) -> Generator[dict[str, Any], None, None]:
         """Rows of `Scoring`, in the order of the chunks, of one data set."""

@@ -19,7 +19,8 @@ from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
 from ray.util.queue import Queue
 
-from aasist_deploy.errors import EnvironmentLacks
+from aasist_deploy import errors
+from aasist_deploy.errors import AasistDeployError, EnvironmentLacks
 from aasist_deploy.inputs import Address, AudioInput
 from aasist_deploy.pipeline.batches import HeardFile
 
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _SCHEMA: Final = pa.schema(
-    [("chunk", pa.int64()), ("names", pa.string()), ("contents", pa.list_(pa.large_binary()))]
+    [
+        ("chunk", pa.int64()),
+        ("names", pa.string()),
+        ("contents", pa.list_(pa.large_binary())),
+        ("refused", pa.string()),
+    ]
 )
 
 
@@ -75,9 +81,21 @@ class Feed:
             self._queue.put(None)
 
     def source(self) -> Datasource:
-        """Where the next data set gets its chunks, once the one before is read."""
-        first, self._first = self._first, self._first + self._per_data_set
-        return _Chunks(self._queue, first)
+        """Where a data set gets its chunks."""
+        return _Chunks(self._queue, self._first)
+
+    def next_data_set(self) -> None:
+        """Go on with what comes after a data set, all of whose rows are back.
+
+        Raises:
+            EnvironmentLacks: some are not.
+        """
+        self._first += self._per_data_set
+        if missing := [number for number in self.under_way if number < self._first]:
+            raise EnvironmentLacks(
+                f"Ray Data ended without the rows of {len(missing)} chunks of inputs.",
+                fix="give the same command with --resume",
+            )
 
     def close(self) -> None:
         """Let go of what was not taken."""
@@ -116,13 +134,18 @@ class _Chunks(Datasource):
 def _read(queue: Queue, expected: int) -> Iterator[pa.Table]:
     while (item := queue.get()) is not None:
         number, sources = item
+        refused = ""
         if number != expected:  # it began again, after its process died
-            raise EnvironmentLacks(
-                f"The machine that asks lost some inputs (chunk {number} for {expected}).",
-                fix="give the same command with --resume",
+            refused = text_of(
+                EnvironmentLacks(
+                    "The process that hands over inputs died, and some were lost "
+                    f"(chunk {number} came for {expected}).",
+                    fix="give the same command with --resume",
+                )
             )
         expected += 1
-        yield pa.Table.from_pylist([_row(number, sources)], schema=_SCHEMA)
+        row = _row(number, sources) | {"refused": refused}
+        yield pa.Table.from_pylist([row], schema=_SCHEMA)
 
 
 def _row(number: int, sources: Sequence[AudioInput]) -> dict[str, Any]:
@@ -147,3 +170,17 @@ def inputs_of(row: dict[str, Any]) -> list[AudioInput]:
         )
         for name, content in zip(json.loads(row["names"]), row["contents"], strict=True)
     ]
+
+
+def text_of(error: AasistDeployError) -> str:
+    """An error as a value of a row."""
+    return json.dumps([type(error).__name__, str(error), error.fix])
+
+
+def error_of(refused: str) -> AasistDeployError:
+    """The error that a row holds."""
+    name, message, fix = json.loads(refused)
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, AasistDeployError)):
+        kind = AasistDeployError
+    return kind(message, fix=fix)

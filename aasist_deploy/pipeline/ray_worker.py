@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-import aasist_deploy.errors
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import AasistDeployError, UsageError
 from aasist_deploy.pipeline.batches import (
@@ -29,7 +28,7 @@ from aasist_deploy.pipeline.batches import (
     windows_of,
 )
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
-from aasist_deploy.pipeline.ray_feed import inputs_of
+from aasist_deploy.pipeline.ray_feed import inputs_of, text_of
 from aasist_deploy.pipeline.run import versions_of
 from aasist_deploy.pipeline.stages import About, Decoders, InThreads
 
@@ -95,10 +94,13 @@ def decoded(row: Row, job: Job) -> Iterator[Row]:
         "group": "",
         "refused": "",
     }
+    if row["refused"]:
+        yield {**blank, "refused": row["refused"]}
+        return
     try:
         yield from _decoded(inputs_of(row), job, blank)
     except AasistDeployError as error:
-        yield {**blank, "refused": _as_text(error)}
+        yield {**blank, "refused": text_of(error)}
 
 
 def _decoded(sources: Sequence[AudioInput], job: Job, blank: Row) -> Iterator[Row]:
@@ -183,7 +185,7 @@ class Scoring:
             self._engine, opened = model.open(options)
             require_equal(opened, agreed)
         except AasistDeployError as error:
-            self._refusal = _as_text(error)
+            self._refusal = text_of(error)
 
     def __call__(self, row: Row) -> Row:
         """Score a batch.
@@ -199,7 +201,7 @@ class Scoring:
                 # A copy, for what lies in Ray's memory cannot be written.
                 scores = self._engine.score(np.array(windows, np.float32)).astype(np.float64)
             except AasistDeployError as error:
-                refused = _as_text(error)
+                refused = text_of(error)
         return {**row, "scores": scores, "refused": refused}
 
 
@@ -244,7 +246,7 @@ class ModelFiles:
         try:
             engine, opened = self.open(options)
         except AasistDeployError as error:
-            return _as_text(error)
+            return text_of(error)
         engine.close()
         return opened
 
@@ -283,16 +285,3 @@ def check_versions(backend: str, there: tuple[tuple[str, str], ...]) -> None:
             f"Machines of the cluster have other packages than the one that asks: {differ}.",
             fix="install the same versions everywhere, e.g. in the cluster's image",
         )
-
-
-def _as_text(error: AasistDeployError) -> str:
-    return json.dumps([type(error).__name__, str(error), error.fix])
-
-
-def error_of(refused: str) -> AasistDeployError:
-    """The error that a row holds."""
-    name, message, fix = json.loads(refused)
-    kind = getattr(aasist_deploy.errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, AasistDeployError)):
-        kind = AasistDeployError
-    return kind(message, fix=fix)

@@ -32,6 +32,7 @@ from aasist_deploy.pipeline import (
     ScoredFile,
     WindowRule,
     on_ray,
+    ray_feed,
     ray_worker,
 )
 from aasist_deploy.pipeline.batches import files_per_chunk
@@ -193,16 +194,37 @@ def test_data_sets_that_follow_one_another_give_the_rows_of_one(
 ) -> None:
     sources = list(map(AudioInput, paths[:32]))  # four chunks
     first: list[int] = []
-    source = Feed.source
+    next_data_set = Feed.next_data_set
 
-    def counted(feed: Any) -> Any:
+    def counted(feed: Any) -> None:
         first.append(feed._first)
-        return source(feed)
+        next_data_set(feed)
 
     monkeypatch.setattr(on_ray, "CHUNKS_PER_DATA_SET", 2)
-    monkeypatch.setattr(Feed, "source", counted)
+    monkeypatch.setattr(Feed, "next_data_set", counted)
     assert list(scorer.groups(sources, rule=FIRST, batch=4)) == locally(model, sources)
     assert first == [0, 2]
+
+
+def test_run_that_lost_rows_or_inputs_is_no_run(
+    scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing() -> Iterator[Any]:
+        yield from ()
+
+    sources = list(map(AudioInput, paths[:20]))
+    with monkeypatch.context() as patch:
+        patch.setattr(scorer, "_scored", lambda *_: nothing())
+        with pytest.raises(EnvironmentLacks, match="without the rows of 3 chunks"):
+            list(scorer.groups(sources, rule=FIRST, batch=4))
+
+    def began_again(feed: Any) -> Any:
+        return ray_feed._Chunks(feed._queue, 1)
+
+    monkeypatch.setattr(Feed, "source", began_again)
+    with pytest.raises(EnvironmentLacks, match="chunk 0 came for 1") as raised:
+        list(scorer.groups(sources, rule=FIRST, batch=4))
+    assert "--resume" in str(raised.value.fix)
 
 
 def test_endless_run_reads_a_bounded_number_ahead_and_is_ended_before_its_cluster(
