@@ -60,7 +60,7 @@ def test_their_recipe_lies_beside_them_and_names_no_machine(checkpoint: Checkpoi
     assert not {"init", "teacher"} & recipe["training"].keys()
 
 
-@pytest.mark.parametrize("split", ["dev", "eval"])
+@pytest.mark.parametrize("split", [pytest.param("dev", marks=pytest.mark.long), "eval"])
 def test_figures_of_the_card_are_those_of_the_weights(
     exported: Path, shared: Path, split: str
 ) -> None:
