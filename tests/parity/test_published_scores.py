@@ -28,7 +28,12 @@ def scores_of(path: Path) -> dict[str, tuple[str, str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "backend"), [("AASIST", "onnx"), ("AASIST-L", "onnx"), ("AASIST", "torch")]
+    ("name", "backend"),
+    [
+        ("AASIST", "onnx"),
+        ("AASIST-L", "onnx"),
+        pytest.param("AASIST", "torch", marks=pytest.mark.long),  # test_eager_golden.py is quick
+    ],
 )
 def test_every_score_of_the_evaluation_clips_is_the_published_one(
     name: str,
