@@ -139,7 +139,7 @@ class RayScorer:
                         group = fill_in(row["group"], chunk.files[chunk.n_done :])
                         chunk.n_done += len(group)
                         if chunk.n_done == len(chunk.files):
-                            del feed.under_way[row["chunk"]]
+                            feed.done_with(row["chunk"])
                             feed.hand_over()
                         if group:
                             yield [row_of(file, rule, calibration) for file in group]

@@ -6,6 +6,7 @@ the process that asks, so chunks are handed over one by one, a bounded number ah
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import ray
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
-from ray.util.queue import Queue
 
 from aasist_deploy import errors
 from aasist_deploy.errors import AasistDeployError, EnvironmentLacks
@@ -32,7 +33,6 @@ _SCHEMA: Final = pa.schema(
         ("chunk", pa.int64()),
         ("names", pa.string()),
         ("contents", pa.list_(pa.large_binary())),
-        ("refused", pa.string()),
     ]
 )
 
@@ -64,25 +64,30 @@ class Feed:
     def __init__(self, chunks: Iterable[list[AudioInput]], per_data_set: int) -> None:
         self._unread = enumerate(chunks)
         self._per_data_set = per_data_set
-        self._queue = Queue(actor_options={"num_cpus": 0})
+        self._keeper: Any = ray.remote(_Keeper).options(num_cpus=0).remote()
         self.under_way: dict[int, Chunk] = {}
-        self._first = 0  # of the data set that comes next
+        self._n_handed_over = 0
+        self._first = 0  # of the data set
 
     def hand_over(self) -> None:
-        """Hand over one more chunk, if there is one."""
+        """Hand over one more chunk, or say that there is none."""
         item = next(self._unread, None)
         if item is None:
-            self._queue.put(None)
+            self._keeper.end.remote(self._n_handed_over)
             return
         number, sources = item
+        self._n_handed_over += 1
         self.under_way[number] = Chunk([HeardFile(source.path) for source in sources])
-        self._queue.put(item)
-        if (number + 1) % self._per_data_set == 0:
-            self._queue.put(None)
+        self._keeper.put.remote(number, sources)
+
+    def done_with(self, number: int) -> None:
+        """All rows of a chunk are back, and of those before."""
+        del self.under_way[number]
+        self._keeper.drop.remote(number)
 
     def source(self) -> Datasource:
         """Where a data set gets its chunks."""
-        return _Chunks(self._queue, self._first)
+        return _Chunks(self._keeper, range(self._first, self._first + self._per_data_set))
 
     def next_data_set(self) -> None:
         """Go on with what comes after a data set, all of whose rows are back.
@@ -100,19 +105,62 @@ class Feed:
     def close(self) -> None:
         """Let go of what was not taken."""
         with suppress(RayError):
-            self._queue.shutdown(force=True)
+            ray.kill(self._keeper)
+
+
+class _Keeper:
+    """Keeps chunks until their rows are back, so that whoever reads them may begin again."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, list[AudioInput]] = {}
+        self._n_done = 0
+        self._n_all: int | None = None
+        self._more = asyncio.Condition()
+
+    async def put(self, number: int, sources: list[AudioInput]) -> None:
+        """Keep a chunk."""
+        self._chunks[number] = sources
+        async with self._more:
+            self._more.notify_all()
+
+    async def end(self, n_all: int) -> None:
+        """There are so many in all; some of them may come later, for calls overtake each other."""
+        self._n_all = n_all
+        async with self._more:
+            self._more.notify_all()
+
+    async def drop(self, number: int) -> None:
+        """Forget a chunk, the first one that is kept."""
+        del self._chunks[number]
+        self._n_done = number + 1
+
+    async def get(self, number: int) -> list[AudioInput] | None:
+        """A chunk, once it is there; none if there will be none.
+
+        Of a chunk that is done nothing is left: Ray, which begins a task again whose process died,
+        has what it gave, and passes over it.
+        """
+        async with self._more:
+            await self._more.wait_for(
+                lambda: (
+                    number in self._chunks
+                    or number < self._n_done
+                    or (self._n_all is not None and number >= self._n_all)
+                )
+            )
+        return [] if number < self._n_done else self._chunks.get(number)
 
 
 class _Chunks(Datasource):
-    """Rows out of a queue: the number of a chunk, and its inputs as `inputs_of` reads them."""
+    """Rows of chunks: their numbers, and their inputs as `inputs_of` reads them."""
 
-    def __init__(self, queue: Queue, first: int) -> None:
+    def __init__(self, keeper: Any, numbers: range) -> None:  # noqa: ANN401  # a handle of an actor
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's
-        self._queue, self._first = queue, first
+        self._keeper, self._numbers = keeper, numbers
 
     @property
     def supports_distributed_reads(self) -> bool:
-        """The queue is on the machine that asks, and so is who reads it."""
+        """Addresses and content go no further than they must."""
         return False
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -126,26 +174,17 @@ class _Chunks(Datasource):
         data_context: Any = None,  # noqa: ANN401, ARG002
     ) -> list[ReadTask]:
         """One task, for the chunks have an order."""
-        read = partial(_read, self._queue, self._first)
+        read = partial(_read, self._keeper, self._numbers)
         about = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
         return [ReadTask(read, about, _SCHEMA, per_task_row_limit)]
 
 
-def _read(queue: Queue, expected: int) -> Iterator[pa.Table]:
-    while (item := queue.get()) is not None:
-        number, sources = item
-        refused = ""
-        if number != expected:  # it began again, after its process died
-            refused = text_of(
-                EnvironmentLacks(
-                    "The process that hands over inputs died, and some were lost "
-                    f"(chunk {number} came for {expected}).",
-                    fix="give the same command with --resume",
-                )
-            )
-        expected += 1
-        row = _row(number, sources) | {"refused": refused}
-        yield pa.Table.from_pylist([row], schema=_SCHEMA)
+def _read(keeper: Any, numbers: range) -> Iterator[pa.Table]:  # noqa: ANN401
+    for number in numbers:
+        sources: list[AudioInput] | None = ray.get(keeper.get.remote(number))
+        if sources is None:
+            return
+        yield pa.Table.from_pylist([_row(number, sources)], schema=_SCHEMA)
 
 
 def _row(number: int, sources: Sequence[AudioInput]) -> dict[str, Any]:

@@ -94,9 +94,6 @@ def decoded(row: Row, job: Job) -> Iterator[Row]:
         "group": "",
         "refused": "",
     }
-    if row["refused"]:
-        yield {**blank, "refused": row["refused"]}
-        return
     try:
         yield from _decoded(inputs_of(row), job, blank)
     except AasistDeployError as error:

@@ -206,7 +206,7 @@ def test_data_sets_that_follow_one_another_give_the_rows_of_one(
     assert first == [0, 2]
 
 
-def test_run_that_lost_rows_or_inputs_is_no_run(
+def test_run_that_lost_rows_is_no_run(
     scorer: RayScorer, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nothing() -> Iterator[Any]:
@@ -218,13 +218,27 @@ def test_run_that_lost_rows_or_inputs_is_no_run(
         with pytest.raises(EnvironmentLacks, match="without the rows of 3 chunks"):
             list(scorer.groups(sources, rule=FIRST, batch=4))
 
-    def began_again(feed: Any) -> Any:
-        return ray_feed._Chunks(feed._queue, 1)
 
-    monkeypatch.setattr(Feed, "source", began_again)
-    with pytest.raises(EnvironmentLacks, match="chunk 0 came for 1") as raised:
-        list(scorer.groups(sources, rule=FIRST, batch=4))
-    assert "--resume" in str(raised.value.fix)
+def test_reader_of_inputs_that_is_killed_begins_again_and_no_row_is_lost(
+    scorer: RayScorer,
+    model: Path,
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    met, read = tmp_path / "met", ray_feed._read
+
+    def mortal(keeper: Any, numbers: range) -> Any:
+        for number, table in zip(numbers, read(keeper, numbers), strict=False):
+            if number == 30 and not met.exists():
+                met.touch()
+                os._exit(1)
+            yield table
+
+    monkeypatch.setattr(ray_feed, "_read", mortal)
+    sources = [AudioInput(path) for path in paths * 6]  # more than is handed over at first
+    assert list(scorer.groups(sources, rule=FIRST, batch=4)) == locally(model, sources)
+    assert met.exists()
 
 
 def test_endless_run_reads_a_bounded_number_ahead_and_is_ended_before_its_cluster(
