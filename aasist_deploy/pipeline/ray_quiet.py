@@ -49,7 +49,8 @@ def quiet_start() -> Iterator[None]:
 def quiet_run() -> None:
     """Before a data set is made: keep its plans and statistics to Ray's log."""
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        of_ray = type(handler).__module__.partition(".")[0] == "ray"  # and nobody else's
+        if of_ray and isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
     # It warns of runs too short for all tasks and actors.
     for bound in ("maximum", "minimum"):

@@ -229,7 +229,7 @@ def test_a_file_can_be_calibrated_like_any_other(stream_file: Path, tmp_path: Pa
         ({"state_size": 0}, "state_size is 0"),
         ({"lead_samples": -1}, "lead_samples is -1"),
         ({"lead_samples": 5}, "no multiple of its frames"),
-        ({"state_input": 3}, "no name"),
+        ({"state_input": 3}, "state_input is 3; it must be a text"),
     ],
 )
 def test_a_layout_that_no_reader_could_use_is_refused(
