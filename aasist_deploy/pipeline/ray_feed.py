@@ -20,8 +20,7 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
 
-from aasist_deploy import errors
-from aasist_deploy.errors import AasistDeployError, EnvironmentLacks
+from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.inputs import Address, AudioInput
 from aasist_deploy.pipeline.batches import HeardFile
 
@@ -209,17 +208,3 @@ def inputs_of(row: dict[str, Any]) -> list[AudioInput]:
         )
         for name, content in zip(json.loads(row["names"]), row["contents"], strict=True)
     ]
-
-
-def text_of(error: AasistDeployError) -> str:
-    """An error as a value of a row."""
-    return json.dumps([type(error).__name__, str(error), error.fix])
-
-
-def error_of(refused: str) -> AasistDeployError:
-    """The error that a row holds."""
-    name, message, fix = json.loads(refused)
-    kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, AasistDeployError)):
-        kind = AasistDeployError
-    return kind(message, fix=fix)

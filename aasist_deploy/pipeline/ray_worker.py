@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from aasist_deploy import errors
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import AasistDeployError, UsageError
 from aasist_deploy.pipeline.batches import (
@@ -28,7 +29,7 @@ from aasist_deploy.pipeline.batches import (
     windows_of,
 )
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
-from aasist_deploy.pipeline.ray_feed import inputs_of, text_of
+from aasist_deploy.pipeline.ray_feed import inputs_of
 from aasist_deploy.pipeline.run import versions_of
 from aasist_deploy.pipeline.stages import About, Decoders, InThreads
 
@@ -282,3 +283,17 @@ def check_versions(backend: str, there: tuple[tuple[str, str], ...]) -> None:
             f"Machines of the cluster have other packages than the one that asks: {differ}.",
             fix="install the same versions everywhere, e.g. in the cluster's image",
         )
+
+
+def text_of(error: AasistDeployError) -> str:
+    """An error as a value of a row."""
+    return json.dumps([type(error).__name__, str(error), error.fix])
+
+
+def error_of(refused: str) -> AasistDeployError:
+    """The error that a row holds."""
+    name, message, fix = json.loads(refused)
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, AasistDeployError)):
+        kind = AasistDeployError
+    return kind(message, fix=fix)

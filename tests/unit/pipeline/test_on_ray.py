@@ -97,7 +97,7 @@ def _cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def scorer(_cluster: None, model: Path) -> RayScorer:
-    return RayScorer(model, "onnx", OPTIONS, scorers=2)
+    return RayScorer(model, "onnx", OPTIONS)
 
 
 def locally(
@@ -122,7 +122,8 @@ def test_rows_and_groups_are_those_of_one_process(
             engine.contract, engine.backend, engine.device,
         )  # fmt: skip
     expected = locally(model, sources, rule, batch)
-    assert list(scorer.groups(sources, rule=rule, batch=batch)) == expected
+    two = RayScorer(model, "onnx", OPTIONS, scorers=2)
+    assert list(two.groups(sources, rule=rule, batch=batch)) == expected
     assert sum(len(group) for group in expected) == N + 1
     assert sum(row.score is None for group in expected for row in group) == len(BAD) + 1
 
