@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # four tasks for each actor.
 _AHEAD_PER_DECODER: Final = 3
 _AHEAD_PER_SCORER: Final = 4
-# Ray Data keeps statistics of every block, 7 KB for a chunk; a data set is followed by another one
+# Ray Data keeps 5 KB of statistics and queues for a chunk; a data set is followed by another one
 # before they are much.
 CHUNKS_PER_DATA_SET: Final = 10_000
 
