@@ -169,6 +169,7 @@ class Service:
         scored: asyncio.Future[list[Outcome | BaseException]] = asyncio.gather(
             *map(asyncio.wrap_future, futures), return_exceptions=True
         )
+        scored.add_done_callback(_looked_at)
         gone = asyncio.ensure_future(_disconnected(request))
         both: set[asyncio.Future[Any]] = {scored, gone}
         try:
@@ -203,6 +204,12 @@ class Service:
         """End the threads; what is still being scored is given up."""
         self._batcher.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _looked_at(scored: asyncio.Future[Any]) -> None:
+    """Files that were given up are no error that nobody saw, which asyncio would log."""
+    if not scored.cancelled():
+        scored.exception()
 
 
 def _check_head(request: Request, limits: Limits) -> None:
