@@ -19,6 +19,7 @@ import ray
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.inputs import Address, AudioInput
@@ -63,7 +64,10 @@ class Feed:
     def __init__(self, chunks: Iterable[list[AudioInput]], per_data_set: int) -> None:
         self._unread = enumerate(chunks)
         self._per_data_set = per_data_set
-        self._keeper: Any = ray.remote(_Keeper).options(num_cpus=0).remote()
+        # On the machine that asks: with another one, what it keeps would be lost.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        keeper: Any = ray.remote(_Keeper)
+        self._keeper: Any = keeper.options(num_cpus=0, scheduling_strategy=here).remote()
         self.under_way: dict[int, Chunk] = {}
         self._n_handed_over = 0
         self._first = 0  # of the data set
