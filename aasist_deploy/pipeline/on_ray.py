@@ -9,6 +9,7 @@ the order of the inputs.
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -45,6 +46,7 @@ _AHEAD_PER_SCORER: Final = 4
 # Ray Data keeps 5 KB of statistics and queues for a chunk; a data set is followed by another one
 # before they are much.
 CHUNKS_PER_DATA_SET: Final = 10_000
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")  # in the words of Ray's errors
 
 
 class RayScorer:
@@ -196,7 +198,7 @@ class RayScorer:
         kinds: type[Exception] = self._ray.exceptions.UserCodeException
         if isinstance(error, kinds):
             return error
-        said = " ".join(str(error).split())[:300]
+        said = " ".join(_COLOUR.sub("", str(error)).split())[:300]
         return EnvironmentLacks(
             f"The cluster lost an engine or its windows: {said}",
             fix="give the same command with --resume once it is well again",

@@ -342,6 +342,11 @@ def test_model_that_does_not_open_is_the_error_of_open_engine(tmp_path: Path) ->
         RayScorer(tmp_path / "none.onnx", "onnx", OPTIONS)
 
 
+def test_words_of_ray_come_without_its_colours(scorer: RayScorer) -> None:
+    lost = scorer._lost(scorer._ray.exceptions.RayError("\x1b[36mray::Read()\x1b[39m died"))
+    assert str(lost) == "The cluster lost an engine or its windows: ray::Read() died"
+
+
 @pytest.mark.usefixtures("_cluster")
 def test_gpus_that_the_cluster_lacks_are_one_message(model: Path) -> None:
     with pytest.raises(EnvironmentLacks, match="has 0 GPUs; 3 are needed"):
