@@ -79,14 +79,18 @@ def test_windows_of_different_lengths_are_never_in_one_batch(
     engine = slow_engine(n_samples=None, min_samples=100)
     shared = batcher(engine, wait_s=0.0)
     with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(shared.score, level(0.0, n_samples=100), Owner())  # holds the engine
+        while not shared.call_s:
+            time.sleep(0.001)
         futures = [
             pool.submit(shared.score, level(0.1 * i, n_samples=100 * (1 + i % 2)), Owner())
-            for i in range(8)
+            for i in range(1, 8)
         ]
         while shared.n_waiting < 7:
             time.sleep(0.001)
         engine.gate.set()
-        for i, future in enumerate(futures):
+        assert np.allclose(first.result(), 0)
+        for i, future in enumerate(futures, 1):
             assert np.allclose(future.result(), i, rtol=1e-5)
     assert sorted(engine.batches) == [1, 3, 4]
 
