@@ -2,7 +2,7 @@
 
     python -m benchmarks.ray_speed --model aasist.onnx --audio DIR -o REPORT.json
 
-In each round, in turn, the same files with the same batches by `LocalScorer` and by `RayScorer`
+In each round, in turn, the same files with the same batches by `LocalScorer` and by `RayProcess`
 with one engine. Two figures: seconds until the first rows, for a data set begins by starting its
 engine, and windows a second from then on. A model that takes no time, `--model tiny`, shows what is
 Ray's.
@@ -23,8 +23,7 @@ from aasist_deploy.engines import open_engine
 from aasist_deploy.inputs import NamedInputs
 from aasist_deploy.pipeline import LocalScorer
 from aasist_deploy.pipeline.isolated import InProcesses
-from aasist_deploy.pipeline.on_ray import RayScorer
-from aasist_deploy.pipeline.ray_connection import ray_cluster
+from aasist_deploy.pipeline.ray_process import RayProcess
 from aasist_deploy.pipeline.run import Plan, score_inputs
 from benchmarks.common import Report
 from tests.tiny_models import write_tiny_model
@@ -75,10 +74,10 @@ def main() -> None:
         engine = stack.enter_context(open_engine(model, "onnx", **given))
         decoders = InProcesses(2)
         stack.callback(decoders.close)
-        stack.enter_context(ray_cluster(None, n_cpus=2))
+        on_ray = stack.enter_context(RayProcess(model, "onnx", given, n_cpus=2, scorers=1))
         ways: dict[str, Scorer] = {
             "local": LocalScorer(engine, decoders, 2),
-            "ray": RayScorer(model, "onnx", given, scorers=1),
+            "ray": on_ray,
         }
         for number in range(options.rounds):
             for name, scorer in ways.items():

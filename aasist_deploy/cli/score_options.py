@@ -15,11 +15,12 @@ from aasist_deploy.journal import read_journal
 from aasist_deploy.pipeline import DECODE_WORKERS, InThreads, WindowRule
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
 from aasist_deploy.pipeline.parquet import work_file
+from aasist_deploy.pipeline.ray_process import RayProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from aasist_deploy.pipeline import Decoders, Scorer
+    from aasist_deploy.pipeline import Decoders
     from aasist_deploy.scores import RowFormat
 
 DecodeIn = Literal["threads", "processes"]
@@ -113,7 +114,6 @@ ScorersOption = Annotated[
 ]
 
 
-@contextmanager
 def ray_scorer(
     model: Path,
     backend: str,
@@ -122,16 +122,13 @@ def ray_scorer(
     address: str | None,
     scorers: int | None,
     decode_tasks: int | None,
-) -> Iterator[Scorer]:
+) -> RayProcess:
     """Engines on a Ray cluster, connected to or begun here.
 
     Raises:
         UsageError: the model needs code that only this machine has.
         EnvironmentLacks: Ray is not installed, or there is no such cluster.
     """
-    from aasist_deploy.pipeline.on_ray import RayScorer
-    from aasist_deploy.pipeline.ray_connection import ray_cluster
-
     if options.get("code"):
         raise UsageError(
             "--code lies on this machine, and the engines run on others.",
@@ -142,10 +139,16 @@ def ray_scorer(
         or options.get("provider", "cpu") != "cpu"
         or str(options.get("device", "cpu")).startswith("cuda")
     )
-    with ray_cluster(address, n_cpus=decode_tasks or max(2, usable_cores())):
-        yield RayScorer(
-            model, backend, options, scorers=scorers, on_gpu=on_gpu, decode_tasks=decode_tasks
-        )
+    return RayProcess(
+        model,
+        backend,
+        options,
+        address=address,
+        n_cpus=decode_tasks or max(2, usable_cores()),
+        scorers=scorers,
+        on_gpu=on_gpu,
+        decode_tasks=decode_tasks,
+    )
 
 
 def refuse_local(address: str | None, scorers: int | None) -> None:

@@ -2,53 +2,23 @@
 
 It reads requests on standard input, puts samples into memory that it shares with its parent, and
 answers on standard output. It ends when its input does, so it never outlives its parent.
-Messages are a length of four bytes and JSON; a request may be followed by the bytes of the audio.
 """
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import signal
-import struct
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
 from aasist_deploy.errors import AudioError
 from aasist_deploy.inputs import Address, AudioInput
+from aasist_deploy.pipeline.children import receive, send
 from aasist_deploy.pipeline.stages import Wanted, sound_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_LENGTH: Final = struct.Struct("<I")
-
-
-def send(stream: BinaryIO, message: Mapping[str, Any], content: bytes = b"") -> None:
-    """Write one message; `content` follows it as it is."""
-    text = json.dumps(message).encode()
-    stream.write(_LENGTH.pack(len(text)) + text)
-    if content:
-        stream.write(content)
-    stream.flush()
-
-
-def receive(stream: BinaryIO) -> dict[str, Any] | None:
-    """Read one message, or None at the end of the stream, however early it comes."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    text = stream.read(length)
-    if len(text) < length:
-        return None
-    message: dict[str, Any] = json.loads(text)
-    return message
 
 
 def serve(descriptor: int, n_bytes: int) -> None:

@@ -10,22 +10,19 @@ from __future__ import annotations
 import mmap
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from contextlib import closing, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-import aasist_deploy
 from aasist_deploy.errors import AudioError, EnvironmentLacks
 from aasist_deploy.inputs import Address
-from aasist_deploy.pipeline.decode_worker import receive, send
+from aasist_deploy.pipeline.children import environment, how_it_ended, receive, send
 from aasist_deploy.pipeline.stages import PIECE_SAMPLES, About, Piece
 
 if TYPE_CHECKING:
@@ -62,15 +59,13 @@ class _Process:
         try:
             os.ftruncate(descriptor, _MEMORY_BYTES)
             self._memory = np.frombuffer(mmap.mmap(descriptor, _MEMORY_BYTES), np.float32)
-            package = str(Path(aasist_deploy.__file__).resolve().parents[1])
-            paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [*command, str(descriptor), str(_MEMORY_BYTES)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=(descriptor,),
                 start_new_session=True,  # Ctrl-C of the terminal is for the parent
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env=environment(),
             )
         finally:
             os.close(descriptor)
@@ -131,13 +126,7 @@ class _Process:
     def how_it_ended(self) -> str:
         """Why the process is no more, a part of a sentence."""
         self.end()
-        code = self._process.returncode
-        if code >= 0:
-            return f"exit code {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return how_it_ended(self._process.returncode)
 
     def end(self) -> None:
         """End the process and wait for it."""

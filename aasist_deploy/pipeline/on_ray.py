@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aasist_deploy.errors import EnvironmentLacks
 from aasist_deploy.pipeline.batches import calibration_of, files_per_chunk, row_of
+from aasist_deploy.pipeline.children import error_of
 from aasist_deploy.pipeline.ray_connection import RUNS
 from aasist_deploy.pipeline.ray_feed import Feed
 from aasist_deploy.pipeline.ray_quiet import quiet_run
@@ -27,7 +28,6 @@ from aasist_deploy.pipeline.ray_worker import (
     Scoring,
     check_versions,
     decoded,
-    error_of,
     fill_in,
 )
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from aasist_deploy import errors
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import AasistDeployError, UsageError
 from aasist_deploy.pipeline.batches import (
@@ -28,6 +27,7 @@ from aasist_deploy.pipeline.batches import (
     wanted_of,
     windows_of,
 )
+from aasist_deploy.pipeline.children import error_text
 from aasist_deploy.pipeline.isolated import InProcesses, can_isolate
 from aasist_deploy.pipeline.ray_feed import inputs_of
 from aasist_deploy.pipeline.run import versions_of
@@ -98,7 +98,7 @@ def decoded(row: Row, job: Job) -> Iterator[Row]:
     try:
         yield from _decoded(inputs_of(row), job, blank)
     except AasistDeployError as error:
-        yield {**blank, "refused": text_of(error)}
+        yield {**blank, "refused": error_text(error)}
 
 
 def _decoded(sources: Sequence[AudioInput], job: Job, blank: Row) -> Iterator[Row]:
@@ -183,7 +183,7 @@ class Scoring:
             self._engine, opened = model.open(options)
             require_equal(opened, agreed)
         except AasistDeployError as error:
-            self._refusal = text_of(error)
+            self._refusal = error_text(error)
 
     def __call__(self, row: Row) -> Row:
         """Score a batch.
@@ -199,7 +199,7 @@ class Scoring:
                 # A copy, for what lies in Ray's memory cannot be written.
                 scores = self._engine.score(np.array(windows, np.float32)).astype(np.float64)
             except AasistDeployError as error:
-                refused = text_of(error)
+                refused = error_text(error)
         return {**row, "scores": scores, "refused": refused}
 
 
@@ -244,7 +244,7 @@ class ModelFiles:
         try:
             engine, opened = self.open(options)
         except AasistDeployError as error:
-            return text_of(error)
+            return error_text(error)
         engine.close()
         return opened
 
@@ -283,17 +283,3 @@ def check_versions(backend: str, there: tuple[tuple[str, str], ...]) -> None:
             f"Machines of the cluster have other packages than the one that asks: {differ}.",
             fix="install the same versions everywhere, e.g. in the cluster's image",
         )
-
-
-def text_of(error: AasistDeployError) -> str:
-    """An error as a value of a row."""
-    return json.dumps([type(error).__name__, str(error), error.fix])
-
-
-def error_of(refused: str) -> AasistDeployError:
-    """The error that a row holds."""
-    name, message, fix = json.loads(refused)
-    kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, AasistDeployError)):
-        kind = AasistDeployError
-    return kind(message, fix=fix)
