@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -154,7 +155,7 @@ class Machine:
             except OSError:
                 continue
             if name == program:
-                os.kill(pid, 9)
+                os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Take it away."""
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="scenarios with this in their names")
     parser.add_argument("--limit", type=float, default=240, help="seconds that a run may take")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # machines are taken away then, too
     packages = ("aasist-deploy", "ray", "onnxruntime", "soundfile")
     report = Report(options.output.resolve(), packages, files=N_FILES, machines=N_MACHINES)
     folder = options.work.resolve()

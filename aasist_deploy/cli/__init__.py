@@ -52,7 +52,10 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _global_options(
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show the log; twice for debugging.")
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="Show the log; -vv for all, and other libraries'."
+        ),
     ] = 0,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error, for a bug report.")

@@ -75,11 +75,15 @@ def print_error(error: AasistDeployError) -> None:
 
 
 def configure_logging(verbosity: int) -> None:
-    """Send the library's log to stderr: warnings by default, -v informs, -vv debugs."""
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    """Send the log to stderr: warnings by default, ours with -v, all that there is with -vv.
+
+    Other libraries inform of each step: an export alone has hundreds.
+    """
+    level = logging.WARNING if verbosity < 2 else logging.DEBUG
     handler = logging.StreamHandler()
     handler.setFormatter(_SafeFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("aasist_deploy").setLevel(logging.INFO if verbosity == 1 else logging.NOTSET)
 
 
 @contextmanager

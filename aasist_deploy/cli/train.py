@@ -91,7 +91,8 @@ def train(
     require_train_packages("Training needs")
     leading = os.environ.get("RANK", "0") == "0"  # torchrun starts the verb once a process
     if not leading:
-        logging.getLogger().setLevel(logging.ERROR)
+        for name in (None, "aasist_deploy"):
+            logging.getLogger(name).setLevel(logging.ERROR)
     with _errors_in_turn(leading=leading), ExitStack() as stack:
         overrides = list(set_ or [])
         overrides += _options(

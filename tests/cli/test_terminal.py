@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import unicodedata
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ from aasist_deploy.scores import RowColumns, RowLines
 from aasist_deploy.textfile import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.wav"
@@ -63,16 +65,48 @@ def test_console_shows_escape_sequences_and_keeps_its_own_colours(how: str) -> N
     assert "\x1b[" in written  # its own
 
 
+@contextmanager
+def logging_as_of(verbosity: int) -> Iterator[None]:
+    """The program's logging, for a while."""
+    root, ours = logging.getLogger(), logging.getLogger("aasist_deploy")
+    before = (root.handlers[:], root.level, ours.level)
+    configure_logging(verbosity)
+    try:
+        yield
+    finally:
+        root.handlers[:], level, own = before
+        root.setLevel(level)
+        ours.setLevel(own)
+
+
 def test_errors_and_logs_show_them_too(capfd: pytest.CaptureFixture[str]) -> None:
     print_error(UsageError(f"{HOSTILE} is no file.", fix=f"remove {HOSTILE}"))
-    configure_logging(0)
-    try:
+    with logging_as_of(0):
         logging.getLogger("aasist_deploy").warning("%s is damaged", HOSTILE)
-    finally:
-        logging.getLogger().handlers.clear()
     err = capfd.readouterr().err
     assert err.count("\\x1b]0;owned") == 3
     assert "\x1b]0" not in err
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "shown"),
+    [
+        (0, ["theirs WARNING"]),
+        (1, ["ours INFO", "theirs WARNING"]),
+        (2, ["ours INFO", "ours DEBUG", "theirs WARNING", "theirs INFO"]),
+    ],
+)
+def test_log_of_other_libraries_is_shown_only_when_all_is_asked_for(
+    verbosity: int, shown: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = logging.getLogger("aasist_deploy.export"), logging.getLogger("onnxscript.x")
+    with logging_as_of(verbosity):
+        ours.info("ours INFO")
+        ours.debug("ours DEBUG")
+        theirs.warning("theirs WARNING")
+        theirs.info("theirs INFO")
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == shown
 
 
 SCRIPT = """
