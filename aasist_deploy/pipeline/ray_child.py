@@ -150,6 +150,8 @@ def _facts(row: ScoredFile) -> dict[str, Any]:
 
 def _end_with_parent(questions: BinaryIO, talk: _Talk) -> None:
     """End this process soon after its parent, also while it waits for Ray."""
+    if not hasattr(select, "poll"):  # Windows: it ends when it next speaks
+        return
     poll = select.poll()
     poll.register(questions, 0)  # that nobody writes any more is always told
     poll.poll()

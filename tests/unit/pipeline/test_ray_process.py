@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
+pytest.importorskip("onnx", reason="needs the package onnx, to write a model")
+
 from aasist_deploy.engines import open_engine
 from aasist_deploy.errors import EnvironmentLacks, ModelFileError, UsageError
 from aasist_deploy.inputs import Address, AudioInput, NamedInputs
@@ -46,7 +48,6 @@ def script(*lines: str) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("onnx", reason="needs the package onnx, to write a model")
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
