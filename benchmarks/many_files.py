@@ -4,7 +4,7 @@
 
 The files are links to a short clip and the model is one that takes no time, so what is measured is
 the pipeline. Resident memory of the command is read five times a second; that of the processes that
-it starts, which decode or are Ray's, as well.
+it starts, which decode or speak to Ray, as well, and of those that they start, which are Ray's.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def measure(report: Report, model: Path, names: Path, given: list[str], n_files:
     options = ["--backend", "onnx", "--threads", "1", "-o", str(output), *given]
     start = time.perf_counter()
     process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
-    parent: list[float] = []
-    children: list[float] = []
+    held: list[list[float]] = [[], [], []]  # of the command, its children, and theirs
     while process.poll() is None:
-        if (held := resident_mib(process.pid)) is not None:
-            parent.append(held)
-            children.append(sum(resident_mib(child) or 0 for child in children_of(process.pid)))
+        generation = [process.pid]
+        for values in held:
+            values.append(sum(resident_mib(pid) or 0 for pid in generation))
+            generation = [child for pid in generation for child in children_of(pid)]
         time.sleep(0.2)
     seconds = time.perf_counter() - start
 
@@ -92,9 +92,10 @@ def measure(report: Report, model: Path, names: Path, given: list[str], n_files:
         exit_code=process.returncode,
         rows=n_rows,
         seconds=round(seconds, 1),
-        largest_mib=round(max(parent), 1),
-        mib_over_time=over_time(parent),
-        child_processes_mib_over_time=over_time(children),
+        largest_mib=round(max(held[0]), 1),
+        mib_over_time=over_time(held[0]),
+        child_processes_mib_over_time=over_time(held[1]),
+        their_child_processes_mib_over_time=over_time(held[2]),
     )
 
 

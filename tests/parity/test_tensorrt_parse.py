@@ -47,6 +47,7 @@ TYPES: dict[int, str] = {
 NODES = {"rank": 374, "topk": 338}
 # Casts at the borders of islands: 41 to 43 were measured.
 MOST_CASTS = 60
+MACHINES = ("8.0", "8.6", "8.9", "12.0")  # compute capabilities
 NEVER = ("ScatterND", "ScatterElements", "Range", "NonZero", "Loop", "If")
 
 AASISTS = [(name, form) for name in ("AASIST", "AASIST-L") for form in ("rank", "topk")]
@@ -135,25 +136,16 @@ def test_graphs_of_aasist_have_no_operator_that_tensorrt_is_slow_or_wary_of(
         assert NODES[form] < nodes.total() <= NODES[form] + MOST_CASTS
 
 
-@pytest.mark.parametrize(
-    ("name", "form", "precision", "sm"),
-    [
-        ("AASIST", "rank", "fp16", "8.0 8.6 8.9 12.0"),
-        ("AASIST", "rank", "fp32", "8.9"),
-        ("AASIST", "rank", "bf16", "8.6"),
-        ("AASIST", "topk", "fp16", "12.0"),
-        *[("AASIST-L", "rank", precision, "8.9") for precision in PRECISIONS],
-        *[("RawGAT-ST", "rank", precision, "8.6") for precision in PRECISIONS],
-        *[("RawNet2-small", "topk", precision, "12.0") for precision in PRECISIONS],
-    ],
-)
-def test_plan_is_built_for_a_dynamic_batch(
-    name: str, form: str, precision: str, sm: str, graph: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "form"), [*AASISTS, *OTHERS])
+def test_plan_is_built_for_a_dynamic_batch_on_each_machine(
+    name: str, form: str, precision: str, graph: Callable[..., Path], tmp_path: Path
 ) -> None:
-    options = BuildOptions(for_sm=tuple(sm.split()), profiles=((1, 8, 32),))
+    options = BuildOptions(for_sm=MACHINES, profiles=((1, 8, 32),))
     result = build_plan(graph(name, form, precision), tmp_path / "model.plan", options, cache=False)
     plan, content = read_plan(result.path)
-    assert (plan.sm, plan.profiles, plan.contract.precision) == (sm, ((1, 8, 32),), precision)
+    assert (plan.sm, plan.profiles) == (" ".join(MACHINES), ((1, 8, 32),))
+    assert plan.contract.precision == precision
     assert len(content) > graph(name, form, precision).stat().st_size / 2  # the weights are in it
 
 
