@@ -54,7 +54,10 @@ def _global_options(
     verbose: Annotated[
         int,
         typer.Option(
-            "--verbose", "-v", count=True, help="Show the log; -vv for all, and other libraries'."
+            "--verbose",
+            "-v",
+            count=True,
+            help="Show the log; -vv: all, with that of other libraries.",
         ),
     ] = 0,
     debug: Annotated[

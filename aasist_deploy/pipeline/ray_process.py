@@ -1,9 +1,9 @@
 """A run on a Ray cluster, asked for from a process of its own.
 
 When the head of a cluster is lost, or the Ray of this machine, Ray ends the process that speaks to
-it, at once and without a word (2.60: `_exit(1)`, which of our commands would mean that all is done
-and some rows hold errors). So that process is another one than the one that writes rows, and its
-end is an error like any other.
+it without a word (seen with 2.60, with exit code 1, which of our commands would mean that all is
+done and some rows hold errors). So that process is another one than the one that writes rows, and
+its end is an error like any other.
 """
 
 from __future__ import annotations
@@ -198,8 +198,8 @@ class RayProcess:
         self.close()
         raise EnvironmentLacks(
             "The process that speaks to the Ray cluster has ended "
-            f"({how_it_ended(self._process.returncode)}): the cluster's head is lost, or the Ray "
-            "of this machine, or words of its own are above.",
+            f"({how_it_ended(self._process.returncode)}). If it said no reason above, the "
+            "cluster's head is lost, or the Ray of this machine.",
             fix="give the same command with --resume once the cluster is well, or without "
             "--engine ray",
         )
