@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import aasist_deploy
 from aasist_deploy import errors
 from aasist_deploy.errors import AasistDeployError
+from aasist_deploy.inputs import Address, AudioInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,6 +60,29 @@ def how_it_ended(code: int) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def input_facts(source: AudioInput) -> dict[str, Any]:
+    """What a message says of an input; its content follows the message, `content` bytes if any."""
+    return {
+        # What may be shown of an address is not what opens it.
+        "address": source.path.url if isinstance(source.path, Address) else None,
+        "path": str(source.path),
+        "error": source.error,
+        "content": None if source.content is None else len(source.content),
+    }
+
+
+def input_of(facts: Mapping[str, Any], content: bytes | None) -> AudioInput:
+    """The input of a message, and what followed it."""
+    path = Address(facts["address"]) if facts["address"] else Path(facts["path"])
+    return AudioInput(path, content, facts["error"])
+
+
+def input_from(facts: Mapping[str, Any], stream: BinaryIO) -> AudioInput:
+    """The input of a message from this stream, whose content is read from it."""
+    length = facts["content"]
+    return input_of(facts, None if length is None else stream.read(length))
 
 
 def error_text(error: AasistDeployError) -> str:

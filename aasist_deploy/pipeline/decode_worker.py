@@ -11,13 +11,11 @@ import os
 import signal
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
 from aasist_deploy.errors import AudioError
-from aasist_deploy.inputs import Address, AudioInput
-from aasist_deploy.pipeline.children import receive, send
+from aasist_deploy.pipeline.children import input_from, receive, send
 from aasist_deploy.pipeline.stages import Wanted, sound_of
 
 
@@ -30,10 +28,7 @@ def serve(descriptor: int, n_bytes: int) -> None:
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
     send(answers, {"ready": os.getpid()})
     while (request := receive(requests)) is not None:
-        length = request["content"]
-        content = None if length is None else requests.read(length)
-        path = Address(request["address"]) if request["address"] else Path(request["path"])
-        source = AudioInput(path, content)
+        source = input_from(request, requests)
         try:
             for piece in sound_of(source, Wanted(**request["wanted"])):
                 memory[: len(piece.samples)] = piece.samples

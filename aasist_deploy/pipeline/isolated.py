@@ -21,8 +21,13 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from aasist_deploy.errors import AudioError, EnvironmentLacks
-from aasist_deploy.inputs import Address
-from aasist_deploy.pipeline.children import environment, how_it_ended, receive, send
+from aasist_deploy.pipeline.children import (
+    environment,
+    how_it_ended,
+    input_facts,
+    receive,
+    send,
+)
 from aasist_deploy.pipeline.stages import PIECE_SAMPLES, About, Piece
 
 if TYPE_CHECKING:
@@ -77,19 +82,7 @@ class _Process:
         if not self.ready:
             self._answer(max(_START_S, self._silence_s))
             self.ready = True
-        content = source.content
-        self._say(
-            {
-                "path": str(source.path),
-                # What may be shown of an address is not what opens it.
-                "address": source.path.url
-                if isinstance(source.path, Address) and content is None
-                else None,
-                "content": None if content is None else len(content),
-                "wanted": asdict(wanted),
-            },
-            content or b"",
-        )
+        self._say({**input_facts(source), "wanted": asdict(wanted)}, source.content or b"")
         finished = False
         try:
             while not finished:

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from aasist_deploy.errors import AasistDeployError
-from aasist_deploy.inputs import Address, AudioInput
-from aasist_deploy.pipeline.children import error_text, receive, send
+from aasist_deploy.pipeline.children import error_text, input_from, receive, send
 from aasist_deploy.pipeline.windows import WindowRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aasist_deploy.inputs import AudioInput
     from aasist_deploy.pipeline.batches import Scorer
     from aasist_deploy.pipeline.rows import ScoredFile
 
@@ -69,10 +69,7 @@ class _Talk:
                 raise BrokenPipeError
             if "end" in given:
                 return
-            length = given["content"]
-            content = None if length is None else self._questions.read(length)
-            path = Address(given["address"]) if given["address"] else Path(given["path"])
-            yield AudioInput(path, content, given["error"])
+            yield input_from(given, self._questions)
 
 
 class _ToParent(logging.Handler):

@@ -11,7 +11,6 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -22,11 +21,13 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from aasist_deploy.errors import EnvironmentLacks
-from aasist_deploy.inputs import Address, AudioInput
 from aasist_deploy.pipeline.batches import HeardFile
+from aasist_deploy.pipeline.children import input_facts, input_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from aasist_deploy.inputs import AudioInput
 
 _SCHEMA: Final = pa.schema(
     [
@@ -191,24 +192,15 @@ def _read(keeper: Any, numbers: range) -> Iterator[pa.Table]:  # noqa: ANN401
 
 
 def _row(number: int, sources: Sequence[AudioInput]) -> dict[str, Any]:
-    names = [
-        # What may be shown of an address is not what opens it.
-        {"address": s.path.url, "error": s.error}
-        if isinstance(s.path, Address)
-        else {"path": str(s.path), "error": s.error}
-        for s in sources
-    ]
     # ASCII, for file names need not be text.
-    return {"chunk": number, "names": json.dumps(names), "contents": [s.content for s in sources]}
+    return {
+        "chunk": number,
+        "names": json.dumps([input_facts(source) for source in sources]),
+        "contents": [source.content for source in sources],
+    }
 
 
 def inputs_of(row: dict[str, Any]) -> list[AudioInput]:
     """The inputs of a row."""
-    return [
-        AudioInput(
-            Address(name["address"]) if "address" in name else Path(name["path"]),
-            content,
-            name["error"],
-        )
-        for name, content in zip(json.loads(row["names"]), row["contents"], strict=True)
-    ]
+    names = json.loads(row["names"])
+    return [input_of(*of_one) for of_one in zip(names, row["contents"], strict=True)]

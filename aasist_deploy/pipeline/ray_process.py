@@ -19,14 +19,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Self, cast
 
 from aasist_deploy.contract import ModelContract
 from aasist_deploy.errors import EnvironmentLacks
-from aasist_deploy.inputs import Address
-from aasist_deploy.pipeline.children import environment, error_of, how_it_ended, receive, send
+from aasist_deploy.pipeline.children import (
+    environment,
+    error_of,
+    how_it_ended,
+    input_facts,
+    receive,
+    send,
+)
 from aasist_deploy.pipeline.rows import ScoredFile
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from aasist_deploy.inputs import AudioInput
+    from aasist_deploy.inputs import Address, AudioInput
     from aasist_deploy.pipeline.windows import WindowRule
 
 log = logging.getLogger(__name__)
@@ -114,7 +120,7 @@ class RayProcess:
             AasistDeployError: as `RayScorer.groups` raises it.
             EnvironmentLacks: Ray ended the process that speaks to it.
         """
-        unread, under_way = iter(sources), deque[Path | Address]()
+        unread, under_way = iter(sources), deque["Path | Address"]()
         order = {"rule": asdict(rule), "batch": batch, "before": before}
         done = False
         try:
@@ -130,9 +136,11 @@ class RayProcess:
                         for row in answer["rows"]
                     ]
                 elif "wanted" in answer:
-                    if (source := next(unread, None)) is not None:
+                    if (source := next(unread, None)) is None:
+                        self._say({"end": True})
+                    else:
                         under_way.append(source.path)
-                    self._hand_over(source)
+                        self._say(input_facts(source), source.content or b"")
                 else:
                     done = True
                     if "refused" in answer:
@@ -158,23 +166,6 @@ class RayProcess:
         if "refused" in opened:
             raise error_of(opened["refused"])
         return opened
-
-    def _hand_over(self, source: AudioInput | None) -> None:
-        if source is None:
-            self._say({"end": True})
-            return
-        is_address = isinstance(source.path, Address)
-        content = source.content
-        self._say(
-            {
-                # What may be shown of an address is not what opens it.
-                "address": cast("Address", source.path).url if is_address else None,
-                "path": str(source.path),
-                "error": source.error,
-                "content": None if content is None else len(content),
-            },
-            content or b"",
-        )
 
     def _say(self, message: Mapping[str, Any], content: bytes = b"") -> None:
         try:
